@@ -1,0 +1,56 @@
+/* index.h - find stored prompts that mean nearly the same.
+ *
+ * Keeps unit vectors of one embedding model and returns the most similar ones
+ * within one scope. A plain exact search in the tests is the oracle.
+ *
+ * Units:   similarity is the cosine, in [-1, 1]; larger is nearer.
+ * Memory:  vectors are copied in; the index never keeps a caller's pointer.
+ * Threads: searchers_max threads may search while one adds or removes. */
+#ifndef REPRISE_INDEX_H
+#define REPRISE_INDEX_H
+
+#include <reprise/status.h>
+#include <reprise/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct rp_index rp_index;
+
+typedef struct rp_neighbor {
+    rp_entry_id id;
+    float similarity;
+} rp_neighbor;
+
+typedef struct rp_index_options {
+    size_t dim;           /* numbers in a vector, 1..RP_DIM_MAX */
+    size_t count_max;     /* vectors held at most */
+    size_t searchers_max; /* searches at one time; a further one waits */
+} rp_index_options;
+
+/* Make an empty index; release it with rp_index_free.
+ * Fails: RP_ERR_INVALID (an option), RP_ERR_NOMEM; then *out is untouched. */
+RP_NODISCARD rp_status rp_index_new(const rp_index_options *options, rp_index **out);
+void rp_index_free(rp_index *index); /* NULL is fine */
+
+/* Add `vector` (dim), of length 1 within 1e-3, under `id`, visible only in
+ * `scope`. Fails: RP_ERR_INVALID (not of length 1, not finite), RP_ERR_EXISTS
+ * (id in use), RP_ERR_LIMIT (full), RP_ERR_NOMEM; then the index is as it was. */
+RP_NODISCARD rp_status rp_index_add(rp_index *index, rp_scope scope, rp_entry_id id,
+                                    const float *vector);
+bool rp_index_remove(rp_index *index, rp_entry_id id); /* false: no such id */
+
+/* Write up to k neighbors of `query` (dim), nearest first, into `out` (k) and
+ * return how many, 0..k. Equal similarities are ordered by id, so runs repeat.
+ * Cannot fail: the memory for searching was taken by rp_index_new. */
+size_t rp_index_search(rp_index *index, rp_scope scope, const float *query, size_t k,
+                       rp_neighbor *out);
+
+size_t rp_index_count(const rp_index *index);
+size_t rp_index_size_bytes(const rp_index *index); /* heap held */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,10 @@
+/* reprise.h - the whole public API of Reprise, and its version. */
+#ifndef REPRISE_REPRISE_H
+#define REPRISE_REPRISE_H
+
+#include <reprise/status.h>
+#include <reprise/types.h>
+
+#define RP_VERSION "0.1.0"
+
+#endif

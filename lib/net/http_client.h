@@ -1,0 +1,77 @@
+/* http_client.h - HTTP towards upstreams: libcurl's multi interface on our loop.
+ *
+ * HTTP/1.1 and HTTP/2, TLS, pooled connections. No redirects to other hosts, http
+ * and https only, no `Expect:`, proxies only if configured. A request is retried
+ * once when a kept-alive connection turned out stale or an HTTP/2 stream was
+ * refused, and no byte of a reply had arrived.
+ *
+ * Threads: an rp_http_client and its fetches belong to one loop. */
+#ifndef RP_NET_HTTP_CLIENT_H
+#define RP_NET_HTTP_CLIENT_H
+
+#include "base/buffer.h"
+#include "net/http_server.h" /* rp_header */
+
+typedef struct rp_http_client rp_http_client;
+typedef struct rp_fetch rp_fetch;
+
+typedef struct rp_http_client_options {
+    size_t connections_max;          /* per host; 0: 256 */
+    const char *proxy;               /* URL, or NULL for none (the environment is not read) */
+    const char *certificate_authorities; /* PEM file, or NULL for the system's */
+} rp_http_client_options;
+
+RP_NODISCARD rp_status rp_http_client_new(rp_loop *loop, const rp_http_client_options *options,
+                                          rp_http_client **out, rp_error *error);
+void rp_http_client_free(rp_http_client *client); /* cancels what is under way, without on_done */
+
+typedef struct rp_fetch_request {
+    rp_str method, url;
+    const rp_header *headers; /* hop-by-hop fields, Host and Content-Length are dropped */
+    size_t header_count;
+    rp_str body;              /* lent until on_done; the first part if !body_is_whole */
+    bool body_is_whole;
+    int64_t body_size;        /* whole size, or -1: sent chunked */
+    int64_t connect_timeout_us;    /* 0: 10 s */
+    int64_t first_byte_timeout_us; /* 0: 600 s */
+    int64_t total_timeout_us;      /* 0: none */
+    int64_t idle_timeout_us;       /* between bytes of a reply; 0: 300 s */
+} rp_fetch_request;
+
+typedef enum rp_fetch_result {
+    RP_FETCH_OK,            /* complete as its framing says */
+    RP_FETCH_NO_CONNECTION, /* refused, unknown host, TLS failure */
+    RP_FETCH_TIMEOUT,       /* connect, first byte, idle or total */
+    RP_FETCH_BROKEN,        /* ended before it was complete, or not HTTP */
+    RP_FETCH_CANCELLED,
+} rp_fetch_result;
+
+typedef struct rp_fetch_handler {
+    /* Status and headers of the final reply (1xx are swallowed). Lent for the call. */
+    void (*on_head)(void *context, int status, const rp_header *headers, size_t header_count);
+    /* Body bytes, transfer coding removed, content coding untouched. Return false to
+     * pause; the bytes are delivered again after rp_fetch_resume. */
+    bool (*on_data)(void *context, rp_str bytes);
+    /* Always the last call unless rp_fetch_cancel came first; the fetch is gone when it
+     * returns. `detail` is a short static or lent text without secrets. */
+    void (*on_done)(void *context, rp_fetch_result result, const char *detail);
+    /* The upload wants more of a body that was not whole: rp_fetch_send. May be NULL. */
+    void (*on_want_body)(void *context);
+} rp_fetch_handler;
+
+/* Start. Callbacks come later, never inside. Fails: RP_ERR_INVALID (URL),
+ * RP_ERR_NOMEM; then none ever comes. */
+RP_NODISCARD rp_status rp_fetch_start(rp_http_client *client, const rp_fetch_request *request,
+                                      const rp_fetch_handler *handler, void *context,
+                                      rp_fetch **out, rp_error *error);
+void rp_fetch_cancel(rp_fetch *fetch); /* no further callback; the fetch is gone */
+void rp_fetch_resume(rp_fetch *fetch);
+/* More request body; copied. `last` ends it. False: enough waits, see on_want_body. */
+bool rp_fetch_send(rp_fetch *fetch, rp_str bytes, bool last);
+
+/* A blocking fetch for command-line tools (no loop): the whole reply into *body.
+ * Fails: RP_ERR_IO, RP_ERR_TIMEOUT, RP_ERR_LIMIT. */
+RP_NODISCARD rp_status rp_fetch_wait(const rp_fetch_request *request, size_t size_max,
+                                     int *http_status, rp_buffer *body, rp_error *error);
+
+#endif

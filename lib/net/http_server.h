@@ -1,0 +1,116 @@
+/* http_server.h - HTTP/1.1 towards clients, strict (RFC 9110, RFC 9112).
+ *
+ * Own parser over libevent's bufferevents. What is refused, and how, is the table
+ * in docs/protocol.md, "What the server refuses". Bodies are collected up to
+ * body_buffer_max and handed over whole; longer ones are handed over in pieces.
+ *
+ * An rp_exchange is one request and its reply. It lives from on_request until
+ * rp_exchange_end was called and its bytes have left, or on_gone was called.
+ *
+ * Threads: an exchange belongs to the loop of its connection; call nothing from
+ * elsewhere. */
+#ifndef RP_NET_HTTP_SERVER_H
+#define RP_NET_HTTP_SERVER_H
+
+#include "base/arena.h"
+#include "net/loop.h"
+
+typedef struct rp_header {
+    rp_str name, value;
+} rp_header;
+
+typedef struct rp_http_request {
+    rp_str method, target; /* target as sent; path is its part before '?' */
+    rp_str path, query;
+    const rp_header *headers;
+    size_t header_count;
+    bool http_1_0;
+    rp_str body;        /* whole, or the first body_buffer_max bytes */
+    bool body_is_whole; /* false: the rest comes through on_body */
+    int64_t body_size;  /* Content-Length, or -1 (chunked, not yet known) */
+    rp_str client_address;
+} rp_http_request;
+
+/* The value of a header (first occurrence), ptr NULL if absent; `name` any case. */
+rp_str rp_http_header(const rp_header *headers, size_t count, const char *name);
+
+typedef struct rp_exchange rp_exchange;
+
+typedef struct rp_http_handler {
+    /* A request is here. Its strings live as long as the exchange. */
+    void (*on_request)(void *context, rp_exchange *exchange, const rp_http_request *request);
+    /* Further body bytes when body_is_whole was false; `last` with the end. May be NULL. */
+    void (*on_body)(void *context, rp_exchange *exchange, rp_str bytes, bool last);
+    /* The client left before the reply had been sent whole. The exchange is gone
+     * when this returns. Also called at shutdown. */
+    void (*on_gone)(void *context, rp_exchange *exchange);
+    /* Output fell below the low mark after rp_exchange_write had returned false. */
+    void (*on_drained)(void *context, rp_exchange *exchange);
+    void *context;
+} rp_http_handler;
+
+typedef struct rp_http_server_options {
+    const char *listen;          /* "127.0.0.1:8080", "[::1]:8080", port 0: any */
+    size_t head_size_max;        /* 0: 64 KiB -> 431 */
+    size_t header_count_max;     /* 0: 100 -> 431 */
+    size_t body_buffer_max;      /* 0: RP_CACHEABLE_SIZE_MAX */
+    uint64_t body_size_max;      /* 0: 64 MiB -> 413 */
+    int64_t head_timeout_us;     /* 0: 10 s, absolute -> closed */
+    int64_t body_timeout_us;     /* 0: 60 s, absolute */
+    int64_t idle_timeout_us;     /* 0: 120 s between requests */
+    int64_t write_timeout_us;    /* 0: 60 s without progress */
+    size_t connections_max;      /* 0: 16384; then 503 and close */
+    size_t output_high_bytes;    /* 0: 1 MiB waiting for a slow client */
+    const char *tls_certificate, *tls_key; /* PEM files, or NULL */
+} rp_http_server_options;
+
+typedef struct rp_http_server rp_http_server;
+
+/* Listen once and share the connections among `loops` (loop_count of them). The
+ * handler is called on the loop that owns the connection. Fails: RP_ERR_INVALID
+ * (address), RP_ERR_IO (bind, certificate) with a sentence. */
+RP_NODISCARD rp_status rp_http_server_new(rp_loop *const *loops, size_t loop_count,
+                                          const rp_http_server_options *options,
+                                          const rp_http_handler *handler, rp_http_server **out,
+                                          rp_error *error);
+/* "127.0.0.1:40123": the address in use. */
+rp_str rp_http_server_address(const rp_http_server *server);
+/* Stop accepting and close idle connections; exchanges under way go on. From any
+ * thread. When all are gone `done` is called on the first loop. */
+void rp_http_server_drain(rp_http_server *server, rp_loop_call *done, void *context);
+/* Read certificate and key again; on failure the old ones stay. From any thread. */
+RP_NODISCARD rp_status rp_http_server_reload_tls(rp_http_server *server, rp_error *error);
+/* The loops must have stopped, or run nothing of this server any more. */
+void rp_http_server_free(rp_http_server *server);
+size_t rp_http_server_connections(const rp_http_server *server);
+
+/* ---- one exchange ----------------------------------------------------------- */
+void *rp_exchange_context(const rp_exchange *exchange); /* the handler's own, NULL at first */
+void rp_exchange_set_context(rp_exchange *exchange, void *context);
+rp_arena *rp_exchange_arena(rp_exchange *exchange);     /* goes with the exchange */
+rp_loop *rp_exchange_loop(const rp_exchange *exchange);
+const rp_http_request *rp_exchange_request(const rp_exchange *exchange);
+
+enum { RP_BODY_CHUNKED = -1, RP_BODY_NONE = -2 };
+/* Status line and headers. body_size: bytes that follow, RP_BODY_CHUNKED (closes the
+ * connection instead for HTTP/1.0), or RP_BODY_NONE (204, 304). Date and Connection are added.
+ * Header values with CR, LF or NUL are dropped, with the header. */
+void rp_exchange_begin(rp_exchange *exchange, int status, const rp_header *headers,
+                       size_t header_count, int64_t body_size);
+/* Body bytes; copied. False: more than output_high_bytes wait, so pause the source
+ * until on_drained. Sent at once (no delay for small writes). */
+bool rp_exchange_write(rp_exchange *exchange, rp_str bytes);
+/* The same without a copy: release(release_context) when the bytes have left. */
+bool rp_exchange_write_lent(rp_exchange *exchange, rp_str bytes, rp_loop_call *release,
+                            void *release_context);
+/* The reply is complete; the exchange may go at once. */
+void rp_exchange_end(rp_exchange *exchange);
+/* The reply cannot be completed: close the connection so that the client notices. */
+void rp_exchange_abort(rp_exchange *exchange);
+/* begin + write + end with Content-Length. */
+void rp_exchange_reply(rp_exchange *exchange, int status, const rp_header *headers,
+                       size_t header_count, rp_str body);
+/* Take no more body bytes from the client until resumed (upload backpressure). */
+void rp_exchange_pause_body(rp_exchange *exchange, bool paused);
+
+#endif

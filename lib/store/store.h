@@ -1,0 +1,178 @@
+/* store.h - entries that survive: LMDB underneath, exact table and hot replies in memory.
+ *
+ * Databases (docs/file-format.md): entry, vec, exact, scope, tag, expiry, outcome,
+ * meta. One process per folder. One writer thread commits at once when idle and
+ * batches what arrives meanwhile; an admitted entry answers from a pending table
+ * before its commit, so an immediate repeat hits. Acknowledged = committed.
+ *
+ * What a loop thread may call never touches an LMDB page: rp_store_exact,
+ * rp_store_hot, rp_store_put, rp_store_touch, rp_store_credential_*,
+ * rp_store_epoch, rp_store_stats. The rest may block on disk: pool threads only.
+ *
+ * Errors:  a damaged value is a miss, counted and removed. A failed commit pauses
+ *          admission (rp_store_put fails RP_ERR_IO) and is tried again later.
+ * Threads: safe from any thread. */
+#ifndef RP_STORE_STORE_H
+#define RP_STORE_STORE_H
+
+#include "base/buffer.h"
+#include "base/clock.h"
+#include <reprise/status.h>
+#include <reprise/types.h>
+
+enum { RP_FINGERPRINT_SIZE = 32 }; /* hex digits */
+
+typedef enum rp_entry_flag {
+    RP_ENTRY_PERSONAL = 1 << 0, /* hits only with equal user and metadata hashes */
+    RP_ENTRY_TEMPORAL = 1 << 1, /* and only within volatile_ttl of its creation */
+    RP_ENTRY_EXACT_ONLY = 1 << 2, /* has no vector */
+    RP_ENTRY_STATIC = 1 << 3,   /* curated: never evicted, expires only by TTL */
+} rp_entry_flag;
+
+/* What is stored with an entry. Immutable and reference-counted, so that eviction
+ * cannot pull it from under a client who is still reading. Strings are owned by
+ * the entry. */
+typedef struct rp_entry {
+    rp_entry_id id;
+    rp_scope scope;
+    rp_key key;
+    rp_stratum stratum;
+    rp_time created, expires; /* expires 0: never */
+    uint32_t flags;           /* rp_entry_flag */
+    uint8_t user_hash[16], metadata_hash[16]; /* keyed; zero if absent */
+    int64_t input_tokens, output_tokens;      /* of the original reply; -1 unknown */
+    int64_t upstream_us;      /* how long the original took */
+    rp_str tenant, namespace_name, route, model, category, prompt;
+    rp_str scope_fields;      /* canonical JSON object of what the scope hashed */
+    rp_str tags;              /* joined by LF */
+    rp_str reply;             /* encoded (wire/wire.h), uncompressed; empty unless loaded */
+    size_t dim, window_count; /* 0: no vector */
+    const float *mean;        /* (dim), unless loaded NULL */
+    const float *windows;     /* (window_count, dim); equals mean for one window */
+} rp_entry;
+
+void rp_entry_ref(const rp_entry *entry);
+void rp_entry_unref(const rp_entry *entry); /* NULL is fine */
+size_t rp_entry_size_bytes(const rp_entry *entry);
+
+typedef struct rp_store rp_store;
+
+/* Told on the writer thread. `added`: committed just now, so the index may take it.
+ * `removed`: about to be removed (index first, then store), for any reason. */
+typedef struct rp_store_events {
+    void (*added)(void *context, const rp_entry *entry);
+    void (*removed)(void *context, rp_entry_id id, rp_scope scope);
+    void *context;
+} rp_store_events;
+
+typedef struct rp_store_options {
+    const char *folder;       /* made if missing, 0700 */
+    uint64_t disk_max;        /* bytes of the LMDB file; 0: 20 GiB */
+    uint64_t memory_max;      /* bytes of exact table and hot replies; 0: 256 MiB */
+    double share_max;         /* of disk_max that one tenant may hold; 0: 0.5 */
+    const char *fingerprint;  /* RP_FINGERPRINT_SIZE digits of the encoder in use, or NULL */
+    size_t dim;               /* of its vectors, 0 with NULL */
+    bool read_only;           /* command-line tools on a stopped server's store */
+    const rp_clock *clock;    /* NULL: the system's */
+    rp_store_events events;
+} rp_store_options;
+
+/* Fails: RP_ERR_BUSY (another process holds the folder), RP_ERR_IO, RP_ERR_CORRUPT,
+ * RP_ERR_STALE (a newer format), RP_ERR_NOMEM. A store made by another encoder opens;
+ * ask rp_store_vectors_usable. An empty store takes the options' fingerprint. */
+RP_NODISCARD rp_status rp_store_open(const rp_store_options *options, rp_store **out,
+                                     rp_error *error);
+/* Commits what is pending and stops the writer. NULL is fine. */
+void rp_store_close(rp_store *store);
+
+const char *rp_store_fingerprint(const rp_store *store); /* of the vectors inside; "" if none */
+bool rp_store_vectors_usable(const rp_store *store);     /* it equals the options' */
+/* 32 bytes made once (file `secret`, 0600) that key credential and user hashes. Lent. */
+const uint8_t *rp_store_secret(const rp_store *store);
+/* Outside form of an id: AES-128 of it under the secret, 32 hex digits and a zero byte. */
+void rp_store_id_encode(const rp_store *store, rp_entry_id id, char out[33]);
+bool rp_store_id_decode(const rp_store *store, rp_str text, rp_entry_id *out);
+
+/* ---- loop threads ----------------------------------------------------------- */
+
+/* The entry with this key in this scope, neither expired nor removed; 0: none. */
+rp_entry_id rp_store_exact(rp_store *store, rp_scope scope, rp_key key);
+/* The entry if it is whole in memory (hot or pending), else NULL. A reference for
+ * the caller. */
+const rp_entry *rp_store_hot(rp_store *store, rp_scope scope, rp_entry_id id);
+/* Count a use, for eviction. */
+void rp_store_touch(rp_store *store, rp_entry_id id);
+
+/* Keep a new entry: `draft` is copied; its id is ignored and a new one returned.
+ * An entry with the same key is replaced. `done` (may be NULL) runs on the writer
+ * thread after the commit, or with its failure. Fails: RP_ERR_LIMIT (tenant's share,
+ * or larger than a reply may be), RP_ERR_IO (admission paused), RP_ERR_BUSY (writer's
+ * queue full), RP_ERR_INVALID (vector of another dim); then `done` never runs. */
+typedef void rp_store_done(void *context, rp_status status, rp_entry_id id);
+RP_NODISCARD rp_status rp_store_put(rp_store *store, const rp_entry *draft, rp_entry_id *out_id,
+                                    rp_store_done *done, void *context);
+
+/* When did the upstream last accept this credential (keyed hash)? 0: never. */
+rp_time rp_store_credential_accepted(rp_store *store, const uint8_t hash[32]);
+void rp_store_credential_accept(rp_store *store, const uint8_t hash[32], rp_time now);
+void rp_store_credential_revoke(rp_store *store, const uint8_t hash[32]);
+
+/* Epochs are part of scopes: bumping one makes all that came before unreachable at
+ * once; space is reclaimed later. `name`: "" for all, "t/TENANT", "n/TENANT/NAMESPACE". */
+uint64_t rp_store_epoch(rp_store *store, rp_str name);
+
+/* ---- pool threads ----------------------------------------------------------- */
+
+typedef enum rp_entry_part { RP_PART_REPLY = 1, RP_PART_VECTORS = 2 } rp_entry_part;
+/* The entry of this scope with the parts asked for; NULL if there is none, it
+ * expired, is of another scope, or is damaged. A reference for the caller. */
+const rp_entry *rp_store_get(rp_store *store, rp_scope scope, rp_entry_id id, unsigned parts);
+
+/* Remove now. Returns how many were there. Committed when it returns. */
+size_t rp_store_remove(rp_store *store, const rp_entry_id *ids, size_t count);
+void rp_store_epoch_bump(rp_store *store, rp_str name);
+
+/* Which entries an invalidate means; empty members match all. */
+typedef struct rp_store_selector {
+    rp_str tenant, namespace_name, model, tag; /* model may be a glob */
+    int64_t older_than_us;                     /* 0: any age */
+    rp_entry_id id;                            /* 0: any */
+} rp_store_selector;
+/* Call `each` for every live entry that matches (metadata only; lent), until it
+ * returns false. Reads in short transactions; entries that come and go meanwhile may
+ * or may not be seen. */
+typedef bool rp_store_each(void *context, const rp_entry *entry);
+void rp_store_walk(rp_store *store, const rp_store_selector *selector, unsigned parts,
+                   rp_store_each *each, void *context);
+/* Every vector, for building the index at start: reads only what that needs. */
+typedef bool rp_store_each_vector(void *context, rp_entry_id id, rp_scope scope,
+                                  const float *mean, size_t dim);
+RP_NODISCARD rp_status rp_store_walk_vectors(rp_store *store, rp_store_each_vector *each,
+                                             void *context, rp_error *error);
+/* Give an entry new vectors (reembed). rp_store_fingerprint_set ends a reembed. */
+RP_NODISCARD rp_status rp_store_vectors_replace(rp_store *store, rp_entry_id id, size_t dim,
+                                                size_t window_count, const float *windows,
+                                                const float *mean);
+RP_NODISCARD rp_status rp_store_fingerprint_set(rp_store *store, const char *fingerprint,
+                                                size_t dim);
+
+/* Named state (a policy's, a template's): small values with a checksum. */
+RP_NODISCARD rp_status rp_store_state_put(rp_store *store, rp_str name, rp_str bytes);
+bool rp_store_state_get(rp_store *store, rp_str name, rp_buffer *out);
+/* Labelled outcomes, append only, bounded (oldest go first). */
+RP_NODISCARD rp_status rp_store_outcome_append(rp_store *store, rp_str bytes);
+typedef bool rp_store_each_outcome(void *context, uint64_t sequence, rp_str bytes);
+void rp_store_walk_outcomes(rp_store *store, uint64_t after, rp_store_each_outcome *each,
+                            void *context);
+
+/* ---- figures ---------------------------------------------------------------- */
+typedef struct rp_store_stats {
+    uint64_t entries, disk_bytes, disk_max, memory_bytes, memory_max, hot_entries;
+    uint64_t puts, committed, commits, commit_failures, damaged;
+    uint64_t evicted_disk, evicted_memory, expired, removed, replaced;
+    uint64_t pending;
+    bool admission_paused;
+} rp_store_stats;
+void rp_store_stats_get(rp_store *store, rp_store_stats *out);
+
+#endif

@@ -1,0 +1,18 @@
+/* command.h - the subcommands of the `reprise` program.
+ *
+ * Each command is one function in a file of its own, thin: parse arguments,
+ * call the library, print. main.c holds the table. */
+#ifndef RP_TOOLS_COMMAND_H
+#define RP_TOOLS_COMMAND_H
+
+/* Exit statuses of every command. */
+enum {
+    RP_EXIT_DONE = 0,
+    RP_EXIT_FAILED = 1, /* it was tried and did not work */
+    RP_EXIT_USAGE = 2,  /* a command line, configuration or input file that cannot be used */
+};
+
+/* argv[0] is the command's own name ("serve", "eval pairs"), then its arguments. */
+typedef int rp_command(int argc, char **argv);
+
+#endif

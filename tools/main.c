@@ -1,0 +1,50 @@
+/* main.c - `reprise COMMAND [options]`: finds the command and hands over. */
+#include "tools/command.h"
+
+#include <reprise/reprise.h>
+#include <stdio.h>
+#include <string.h>
+
+typedef struct command_row {
+    const char *name;
+    rp_command *run;
+    const char *summary;
+} command_row;
+
+/* The order is that of the help text. */
+static const command_row commands[] = {
+    { NULL, NULL, NULL },
+};
+
+static void
+print_help(FILE *out)
+{
+    fputs("Usage: reprise COMMAND [options]\n\n"
+          "A semantic cache for LLM prompts. Commands:\n\n",
+          out);
+    for (const command_row *row = commands; row->name; row++)
+        fprintf(out, "  %-14s %s\n", row->name, row->summary);
+    fputs("\n`reprise COMMAND --help` tells more about one of them.\n", out);
+}
+
+int
+main(int argc, char **argv)
+{
+    if (argc < 2) {
+        print_help(stderr);
+        return RP_EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "help") == 0) {
+        print_help(stdout);
+        return RP_EXIT_DONE;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("reprise %s\n", RP_VERSION);
+        return RP_EXIT_DONE;
+    }
+    for (const command_row *row = commands; row->name; row++)
+        if (strcmp(argv[1], row->name) == 0)
+            return row->run(argc - 1, argv + 1);
+    fprintf(stderr, "reprise: no command '%s'; `reprise --help` lists them\n", argv[1]);
+    return RP_EXIT_USAGE;
+}
