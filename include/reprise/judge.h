@@ -21,6 +21,7 @@ typedef struct rp_judge_question {
     rp_str stored_answer;  /* its text; empty: unknown */
     rp_entry_id id;        /* the candidate */
     float similarity;
+    unsigned attempt;      /* 0 first; a cascade asks again, perhaps a larger judge */
     int64_t deadline_us;   /* on CLOCK_MONOTONIC; 0: none */
 } rp_judge_question;
 

@@ -46,7 +46,7 @@ bool rp_learn_from_miss(rp_cache *cache, rp_query *query, rp_str reply_text);
 /* The truth about the candidate that this look-up served or passed over: from an audit, a
  * judge, feedback. `probability` with which it came to be observed. Stored, and told to
  * the policy. False if there was no candidate. */
-bool rp_learn(rp_cache *cache, const rp_query *query, rp_outcome_source source, bool right,
+bool rp_learn(rp_cache *cache, rp_query *query, rp_outcome_source source, bool right,
               double probability);
 /* Feedback on an entry or on a past request. The last look-ups that hit are remembered by
  * entry and by request id (bounded). A wrong entry is removed. Fails: RP_ERR_NOT_FOUND. */

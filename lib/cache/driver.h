@@ -44,7 +44,8 @@ RP_NODISCARD rp_status rp_decider_restore(rp_decider *decider, rp_str bytes, rp_
 
 /* ---- one decision --------------------------------------------------------------- */
 
-/* Where evidence about candidate `at` of the state comes from. */
+/* Where evidence about a candidate comes from; `at` is its place in what was given to
+ * rp_drive_begin. */
 typedef struct rp_drive_sources {
     /* The stored prompt, lent until the decision is over; false: it is not to be had, and
      * the candidate is dropped. */
@@ -86,11 +87,13 @@ typedef struct rp_drive_state {
     rp_drive_input input;
     rp_candidate candidates[RP_CANDIDATES_MAX]; /* nearest first */
     size_t count;
+    size_t origins[RP_CANDIDATES_MAX];          /* their places in what was given */
     rp_str texts[RP_CANDIDATES_MAX];            /* stored prompts, where they were needed */
     const rp_gate_report *reports[RP_CANDIDATES_MAX]; /* with_detail only; else NULL */
     const rp_features *features;                /* of the prompt, once made */
     rp_decision decision;
     rp_judge_question judge_question;           /* when RP_DRIVE_WANTS_JUDGE */
+    bool gated;                                 /* the gates have run */
     unsigned rounds;                            /* times the policy asked for more */
     unsigned verifier_calls, judge_calls;
     int64_t gate_us, policy_us, verify_us;

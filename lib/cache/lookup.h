@@ -115,6 +115,7 @@ typedef struct rp_query {
 
     /* From the look-up. */
     rp_lookup_result result;
+    int neighbor_label;   /* was the candidate passed over right? -1 unknown, 0 no, 1 yes */
     rp_drive_state *drive; /* in the arena; NULL: the semantic stage did not run */
     struct rp_query_work *work; /* internal */
 } rp_query;
@@ -158,7 +159,7 @@ const rp_encoder *rp_cache_encoder(rp_cache *cache);    /* lent; NULL: exact tie
 bool rp_cache_semantic(rp_cache *cache);  /* encoder sound, fingerprint right, index ready */
 bool rp_cache_ready(rp_cache *cache);     /* the index is loaded, or there is none to load */
 /* The decider of this SPEC for a route, made at the first call and shared by routes of the
- * same name; its state is restored from the store and saved with it. Lives as long as the
+ * same name and SPEC; its state is restored from the store and saved with it. Lives as long as the
  * cache. Fails as rp_policy_new does. */
 RP_NODISCARD rp_status rp_cache_decider(rp_cache *cache, rp_str name, rp_str spec, double error_max,
                                         rp_decider **out, rp_error *error);

@@ -30,6 +30,7 @@ typedef struct rp_caller {
     rp_str endpoint;       /* path, "/v1/chat/completions" */
     bool share_wires;      /* protocol families share entries: endpoint and wire do not separate */
     bool isolate_user;     /* route says `isolate: user`: the body's `user` separates */
+    rp_str user_digits;    /* its keyed hash in hex; filled in by rp_query_prepare */
     rp_str namespace_name; /* subdivides the tenant */
     uint64_t epoch[3];     /* of all, of the tenant, of the namespace (rp_caller_epochs) */
     const rp_attribute *attributes; /* in any order; equal names are hashed in order of value */
@@ -48,12 +49,16 @@ rp_key rp_key_of(rp_scope scope, const rp_request *request);
 rp_stratum rp_stratum_of(const rp_caller *caller, rp_str model, rp_str fingerprint);
 
 /* What the scope hashed, as one canonical JSON object, for explain and export:
- * {"attributes":{...},"body":{...},"caller":{...}}. rp_scope_of_fields makes the scope
- * again from it. Attribute values that are not UTF-8 are written as {"hex": "..."}. */
+ * {"attributes":[[name,value]...],"body":{name:value...},"caller":{name:value...},
+ * "turn":value}; the turn is what the key adds (null: nothing). Bytes that are not UTF-8
+ * are written as {"hex":"..."}. */
 void rp_scope_fields_write(const rp_request *request, const rp_caller *caller, rp_buffer *out);
-/* The scope of an object written by rp_scope_fields_write, read back from an export.
- * Fails: RP_ERR_INVALID (not of that shape), RP_ERR_LIMIT. */
-RP_NODISCARD rp_status rp_scope_of_fields(const rp_json *fields, rp_arena *arena, rp_scope *out);
+/* Read such an object back (import): as much of a request and a caller as rp_scope_of
+ * looks at; the rest is zero. Epochs are those of the exporting cache: an importer puts
+ * in its own. Results lie in the arena and point into `fields`. Fails: RP_ERR_INVALID
+ * (not of that shape), RP_ERR_LIMIT, RP_ERR_NOMEM. */
+RP_NODISCARD rp_status rp_scope_fields_read(const rp_json *fields, rp_arena *arena,
+                                            rp_request *request, rp_caller *caller);
 /* The key of an entry of that scope whose last turn has this canonical JSON. */
 rp_key rp_key_of_turn(rp_scope scope, rp_str last_turn);
 

@@ -1,0 +1,139 @@
+/* cache_internal.h - what the files of lib/cache share and nobody else may see.
+ *
+ * Threads: locks here are leaves except deciders_lock, under which a decider's own lock
+ *          may be taken (docs/threads.md). Events of the store arrive on its writer. */
+#ifndef RP_CACHE_INTERNAL_H
+#define RP_CACHE_INTERNAL_H
+
+#include "base/clock.h"
+#include "cache/admit.h"
+#include "cache/lookup.h"
+#include "store/store.h"
+#include <reprise/cache.h>
+#include <reprise/index.h>
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* What turns texts into vectors. The real one wraps an rp_encoder; tests put their own. */
+typedef struct rp_embedder {
+    size_t dim;
+    char fingerprint[RP_FINGERPRINT_SIZE + 1];
+    /* As rp_encoder_embed_windows. */
+    rp_status (*embed)(void *context, rp_str text, float *storage, rp_embedding *out,
+                       rp_error *error);
+    /* As rp_encoder_self_test. May be NULL. */
+    rp_status (*self_test)(void *context, rp_error *error);
+    /* Cross-encoder, or NULL; as rp_drive_sources.verify. */
+    rp_status (*verify)(void *context, rp_str prompt, rp_str stored, int64_t deadline_us,
+                        float *out);
+    void *context;
+} rp_embedder;
+
+/* Counts by (kind, reason). Fixed size; labels are static strings, so the table holds all
+ * there are. Lock-free: a slot is claimed by its reason pointer once and for ever. */
+enum { RP_REASON_SLOTS = 256 };
+typedef struct rp_reason_slot {
+    _Atomic(const char *) reason; /* set last; partner: the acquire load in reasons.c */
+    _Atomic(const char *) kind;
+    _Atomic uint64_t count;
+} rp_reason_slot;
+
+typedef struct rp_named_decider {
+    struct rp_named_decider *next;
+    rp_decider *decider; /* owned */
+    char *name;          /* owned */
+    double error_max;
+    _Atomic bool superseded; /* the route was configured anew under this name */
+} rp_named_decider;
+
+/* What a later word of truth needs to know about a look-up: the outcome as it was decided.
+ * Kept by entry and by request, each table overwriting its own oldest collisions. */
+enum { RP_RECENT_SLOTS = 4096 };
+typedef struct rp_recent {
+    uint64_t name;   /* hash of entry id or of tenant and request id; 0: free */
+    uint64_t tenant; /* hash */
+    rp_entry_id id;
+    rp_scope scope;
+    rp_decider *decider;
+    bool has_outcome; /* exact hits have none */
+    rp_outcome outcome; /* category points nowhere: see category below */
+    char category[64];  /* cut; labels are short */
+} rp_recent;
+
+typedef enum rp_index_state { RP_INDEX_NONE, RP_INDEX_LOADING, RP_INDEX_READY } rp_index_state;
+
+struct rp_cache {
+    const rp_clock *clock;
+    rp_cache_mode mode;
+    int64_t ttl_us;
+    rp_judge judge;
+    uint64_t seed;
+    bool read_only;
+    void (*warn)(void *context, const char *sentence);
+    void *warn_context;
+
+    rp_store *store;
+    rp_encoder *encoder;            /* owned, or NULL */
+    const rp_encoder *encoder_lent; /* the one in use, owned or not */
+    rp_embedder embedder;           /* .embed NULL: there is none */
+    rp_index *index;                /* NULL: there is none */
+
+    _Atomic int index_state;        /* rp_index_state */
+    _Atomic uint64_t vectors_loaded, vectors_expected;
+    pthread_mutex_t loading_lock;   /* leaf; guards the two below */
+    rp_entry_id *removed_loading;   /* ids removed while the index is being built */
+    size_t removed_count, removed_capacity;
+    bool removed_lost;              /* no memory to note one: the search filters it anyway */
+
+    pthread_mutex_t deciders_lock;  /* rank: deciders; above decider */
+    rp_named_decider *deciders;
+    rp_decider *decider;            /* the cache's own; among them */
+    _Atomic bool learned;           /* since the last save; partner: rp_cache_save */
+
+    pthread_t keeper;               /* loads the index, then saves state now and then */
+    bool keeper_runs;
+    pthread_mutex_t keeper_lock;    /* leaf; guards keeper_stops */
+    pthread_cond_t keeper_wakes;
+    bool keeper_stops;
+
+    pthread_mutex_t recent_lock;    /* leaf */
+    rp_recent *recent_entries, *recent_requests; /* RP_RECENT_SLOTS each */
+
+    rp_reason_slot reasons[RP_REASON_SLOTS];
+    _Atomic uint64_t hits_exact, hits_semantic, misses, bypasses, shadow_hits;
+    _Atomic uint64_t stored, not_stored, failures, outcomes_right, outcomes_wrong;
+};
+
+/* Open with an embedder and a clock of the caller's (tests). `embedder` NULL: as the
+ * options say; clock NULL: the system's. */
+RP_NODISCARD rp_status rp_cache_open_with(const rp_cache_options *options,
+                                          const rp_embedder *embedder, const rp_clock *clock,
+                                          rp_cache **out, rp_error *error);
+
+void rp_cache_warn(rp_cache *cache, const char *format, ...) RP_PRINTF(2, 3);
+/* Count (kind, reason); both static strings. */
+void rp_cache_count(rp_cache *cache, const char *kind, const char *reason);
+/* Something inside went wrong; the request goes on as a miss. */
+void rp_cache_failed(rp_cache *cache, const char *what);
+
+/* Where a query's private working state lives: entries that candidates point into. */
+struct rp_query_work {
+    const rp_entry *entries[RP_CANDIDATES_MAX]; /* referenced, by place in rp_drive_begin */
+    rp_candidate found[RP_CANDIDATES_MAX];
+    size_t count;
+    rp_cache *cache;
+    rp_query *query;
+};
+
+/* Remember a look-up that hit, for feedback by entry. */
+void rp_remember_hit(rp_cache *cache, const rp_query *query);
+/* Put an entry's vector into the index; EXISTS is fine. */
+void rp_cache_index_add(rp_cache *cache, rp_scope scope, rp_entry_id id, const float *vector);
+
+/* A library request as the stages want it: parsed, with a caller and default rules. The
+ * parts lie in `arena`. */
+RP_NODISCARD rp_status rp_query_from_request(rp_cache *cache, const rp_cache_request *request,
+                                             rp_arena *arena, rp_query *query, rp_error *error);
+
+#endif
