@@ -1,7 +1,9 @@
 /* index.h - find stored prompts that mean nearly the same.
  *
  * Keeps unit vectors of one embedding model and returns the most similar ones
- * within one scope. A plain exact search in the tests is the oracle.
+ * within one scope. Small scopes are compared whole; larger
+ * ones are sifted by their sign bits, then by 8-bit codes, then exactly. A plain exact
+ * search in the tests is the oracle.
  *
  * Units:   similarity is the cosine, in [-1, 1]; larger is nearer.
  * Memory:  vectors are copied in; the index never keeps a caller's pointer.
@@ -26,8 +28,13 @@ typedef struct rp_neighbor {
 typedef struct rp_index_options {
     size_t dim;           /* numbers in a vector, 1..RP_DIM_MAX */
     size_t count_max;     /* vectors held at most */
-    size_t searchers_max; /* searches at one time; a further one waits */
+    size_t searchers_max; /* searches at one time, at most 1024; a further one waits */
+    bool without_originals; /* keep 8-bit codes only (about 460 bytes a vector of 384 numbers
+                               instead of 2,000): similarities are then right within about
+                               1e-3, and the caller settles what lies near a threshold */
 } rp_index_options;
+
+enum { RP_INDEX_K_MAX = 128 }; /* neighbors of one search at most */
 
 /* Make an empty index; release it with rp_index_free.
  * Fails: RP_ERR_INVALID (an option), RP_ERR_NOMEM; then *out is untouched. */

@@ -1,359 +1,562 @@
-/* flat.c - exact search: every vector of the scope is compared.
+/* flat.c - one list of vectors and the search through it: see index_internal.h.
  *
- * One hash table finds a scope's list by its hash, another an entry's place by
- * its id. A list is an array of ids beside an array of vectors; removal moves the
- * last vector into the gap. A reader-writer lock lets searches run side by side
- * and stops them for the moment of a change. */
-#include <reprise/index.h>
-
+ * The sieve compares sign bits (48 bytes of a 384-number vector) and keeps the
+ * `keep` nearest by Hamming distance; their 8-bit codes are compared exactly; the
+ * originals settle the order of the best. Short lists skip the sieve. */
+#include "index/index_internal.h"
 #include "base/bytes.h"
-#include "base/hash.h"
 
 #include <math.h>
-#include <pthread.h>
 #include <stdlib.h>
 
-typedef struct scope_list {
-    rp_scope scope;
-    struct scope_list *next; /* of the same bucket */
-    size_t count, capacity;
-    rp_entry_id *ids; /* owned, capacity */
-    float *vectors;   /* owned, capacity * dim */
-} scope_list;
+/* ---- a chunk's parts ---------------------------------------------------------- */
 
-typedef struct place {
-    rp_entry_id id; /* 0: free */
-    scope_list *list;
-    size_t at;
-} place;
+/* Fields in the order of their alignment: each part's size keeps the next aligned. */
+typedef struct chunk_parts {
+    const center **center; /* of the bits; NULL: no bits */
+    uint64_t *bits;        /* (capacity / 8, words, 8) */
+    _Atomic rp_entry_id *ids;
+    float *scales;
+    float *originals; /* (capacity, dim), or NULL */
+    int8_t *codes;    /* (capacity, dim_padded) */
+} chunk_parts;
 
-struct rp_index {
-    pthread_rwlock_t lock;
-    size_t dim, count, count_max;
-    scope_list **buckets; /* bucket_count, a power of two */
-    size_t bucket_count, scope_count;
-    place *places; /* open addressing, place_count a power of two */
-    size_t place_count;
-    size_t size_bytes;
+static bool
+has_bits(const shape *s, uint32_t capacity)
+{
+    return s->sieve && capacity >= SIEVE_SLOTS_MIN;
+}
+
+static size_t
+lay_out(const shape *s, uint32_t capacity, char *base, chunk_parts *out)
+{
+    size_t at = sizeof(chunk);
+    *out = (chunk_parts){ 0 };
+    if (has_bits(s, capacity)) {
+        out->center = (const center **)(base + at);
+        at = 64; /* bits begin at a cache line */
+        out->bits = (uint64_t *)(base + at);
+        at += (size_t)capacity * s->words * sizeof(uint64_t);
+    }
+    out->ids = (_Atomic rp_entry_id *)(base + at);
+    at += (size_t)capacity * sizeof(rp_entry_id);
+    out->scales = (float *)(base + at);
+    at += (size_t)capacity * sizeof(float);
+    if (s->originals) {
+        out->originals = (float *)(base + at);
+        at += (size_t)capacity * s->dim * sizeof(float);
+    }
+    out->codes = (int8_t *)(base + at);
+    return at + (size_t)capacity * s->dim_padded;
+}
+
+static chunk_parts
+parts_of(const shape *s, const chunk *c)
+{
+    chunk_parts parts;
+    lay_out(s, c->capacity, (char *)c, &parts);
+    return parts;
+}
+
+size_t
+rp_chunk_size_bytes(const shape *s, uint32_t capacity)
+{
+    chunk_parts parts;
+    const size_t size = lay_out(s, capacity, NULL, &parts);
+    return capacity < 8 ? size : (size + 63) / 64 * 64; /* as aligned_alloc wants it */
+}
+
+static chunk *
+make_chunk(const shape *s, uint32_t capacity, retirer *r)
+{
+    const size_t size = rp_chunk_size_bytes(s, capacity);
+    chunk *made = capacity < 8 ? malloc(size) : aligned_alloc(64, size);
+    if (!made)
+        return NULL;
+    made->capacity = capacity;
+    atomic_init(&made->count, 0);
+    atomic_init(&made->next, NULL);
+    chunk_parts parts = parts_of(s, made);
+    memset((void *)parts.ids, 0, capacity * sizeof(rp_entry_id)); /* nobody is there */
+    if (parts.bits) {
+        /* Bits of slots that are not there yet are read together with those that are. */
+        memset(parts.bits, 0, (size_t)capacity * s->words * sizeof(uint64_t));
+        *parts.center = s->center;
+    }
+    *r->size_bytes += size;
+    return made;
+}
+
+static void
+retire_chunk(const shape *s, chunk *c, retirer *r)
+{
+    r->retire(r->context, c, rp_chunk_size_bytes(s, c->capacity));
+}
+
+/* Write a vector into a slot that nobody may look at yet. */
+static void
+write_slot(const shape *s, chunk *c, uint32_t place, const float *vector)
+{
+    chunk_parts parts = parts_of(s, c);
+    if (parts.bits) {
+        uint64_t words[RP_DIM_MAX / 64];
+        rp_reduce_signs(vector, *parts.center, s->dim, words);
+        uint64_t *block = parts.bits + place / RP_SCAN_GROUP * s->words * RP_SCAN_GROUP;
+        for (size_t w = 0; w < s->words; w++)
+            /* The sieve may be reading the neighbors' bits in this block. */
+            __atomic_store_n(&block[w * RP_SCAN_GROUP + place % RP_SCAN_GROUP], words[w],
+                             __ATOMIC_RELAXED);
+    }
+    parts.scales[place] = rp_reduce_codes(vector, s->dim, s->dim_padded,
+                                          parts.codes + (size_t)place * s->dim_padded);
+    if (parts.originals)
+        memcpy(parts.originals + (size_t)place * s->dim, vector, s->dim * sizeof *vector);
+}
+
+static void
+publish_slot(const shape *s, chunk *c, uint32_t place, rp_entry_id id)
+{
+    chunk_parts parts = parts_of(s, c);
+    /* Release: whoever sees the id sees the vector (acquire in read_candidate). */
+    atomic_store_explicit(&parts.ids[place], id, memory_order_release);
+    if (place == atomic_load_explicit(&c->count, memory_order_relaxed))
+        atomic_store_explicit(&c->count, place + 1, memory_order_release);
+}
+
+static void
+read_slot(const shape *s, const chunk *c, uint32_t place, float *out)
+{
+    const chunk_parts parts = parts_of(s, c);
+    if (parts.originals) {
+        memcpy(out, parts.originals + (size_t)place * s->dim, s->dim * sizeof *out);
+        return;
+    }
+    for (size_t i = 0; i < s->dim; i++)
+        out[i] = (float)parts.codes[(size_t)place * s->dim_padded + i] * parts.scales[place];
+}
+
+/* ---- the writer's side -------------------------------------------------------- */
+
+struct flat_extra {
+    chunk **chunks; /* by number; owned array, chunks belong to the list */
+    uint32_t chunk_count, chunk_capacity;
+    uint32_t *free_slots; /* owned */
+    uint32_t free_count, free_capacity;
 };
 
-enum { FIRST_BUCKETS = 64, FIRST_PLACES = 256, FIRST_CAPACITY = 1 };
-
-rp_status
-rp_index_new(const rp_index_options *options, rp_index **out)
+static flat_extra *
+extra_of(flat *list)
 {
-    if (options->dim == 0 || options->dim > RP_DIM_MAX || options->count_max == 0)
-        return RP_ERR_INVALID;
-    rp_index *index = calloc(1, sizeof *index);
-    if (!index)
-        return RP_ERR_NOMEM;
-    index->dim = options->dim;
-    index->count_max = options->count_max;
-    index->bucket_count = FIRST_BUCKETS;
-    index->place_count = FIRST_PLACES;
-    index->buckets = calloc(index->bucket_count, sizeof *index->buckets);
-    index->places = calloc(index->place_count, sizeof *index->places);
-    if (!index->buckets || !index->places) {
-        free(index->buckets);
-        free(index->places);
-        free(index);
-        return RP_ERR_NOMEM;
-    }
-    index->size_bytes = sizeof *index + index->bucket_count * sizeof *index->buckets +
-                        index->place_count * sizeof *index->places;
-    pthread_rwlock_init(&index->lock, NULL);
-    *out = index;
-    return RP_OK;
+    if (!list->extra)
+        list->extra = calloc(1, sizeof *list->extra);
+    return list->extra;
 }
 
-static size_t
-list_size_bytes(const rp_index *index, const scope_list *list)
+static chunk *
+chunk_of(const flat *list, uint32_t slot)
 {
-    return sizeof *list + list->capacity * (sizeof *list->ids + index->dim * sizeof(float));
-}
-
-static void
-free_list(rp_index *index, scope_list *list)
-{
-    index->size_bytes -= list_size_bytes(index, list);
-    free(list->ids);
-    free(list->vectors);
-    free(list);
-}
-
-void
-rp_index_free(rp_index *index)
-{
-    if (!index)
-        return;
-    for (size_t i = 0; i < index->bucket_count; i++)
-        while (index->buckets[i]) {
-            scope_list *next = index->buckets[i]->next;
-            free_list(index, index->buckets[i]);
-            index->buckets[i] = next;
-        }
-    pthread_rwlock_destroy(&index->lock);
-    free(index->buckets);
-    free(index->places);
-    free(index);
-}
-
-/* A scope is a SHA-256, so its first bytes are as good as any hash of it. */
-static scope_list **
-bucket_of(const rp_index *index, const rp_scope *scope)
-{
-    return &index->buckets[rp_load_le64(scope->bytes) & (index->bucket_count - 1)];
-}
-
-static scope_list *
-find_list(const rp_index *index, const rp_scope *scope)
-{
-    scope_list *list = *bucket_of(index, scope);
-    while (list && memcmp(list->scope.bytes, scope->bytes, sizeof scope->bytes) != 0)
-        list = list->next;
-    return list;
-}
-
-static size_t
-home_of(const rp_index *index, rp_entry_id id)
-{
-    return (size_t)(id * 0x9e3779b97f4a7c15u >> 20) & (index->place_count - 1);
-}
-
-/* The place of `id`, or the free one where it would go. */
-static place *
-find_place(const rp_index *index, rp_entry_id id)
-{
-    size_t at = home_of(index, id);
-    while (index->places[at].id != 0 && index->places[at].id != id)
-        at = (at + 1) & (index->place_count - 1);
-    return &index->places[at];
+    const uint32_t number = slot / CHUNK_SLOTS;
+    return number == 0 ? atomic_load_explicit(&list->first, memory_order_relaxed)
+                       : list->extra->chunks[number];
 }
 
 static bool
-grow_places(rp_index *index)
+remember_chunk(flat *list, uint32_t number, chunk *c)
 {
-    place *old = index->places;
-    const size_t old_count = index->place_count;
-    place *grown = calloc(old_count * 2, sizeof *grown);
-    if (!grown)
+    flat_extra *extra = extra_of(list);
+    if (!extra)
         return false;
-    index->places = grown;
-    index->place_count = old_count * 2;
-    index->size_bytes += old_count * sizeof *grown;
-    for (size_t i = 0; i < old_count; i++)
-        if (old[i].id)
-            *find_place(index, old[i].id) = old[i];
-    free(old);
-    return true;
-}
-
-/* Close the gap that a removed place leaves, so that probing still finds what
- * had been pushed past it (Knuth, volume 3, 6.4, algorithm R). */
-static void
-free_place(rp_index *index, place *gone)
-{
-    const size_t mask = index->place_count - 1;
-    size_t hole = (size_t)(gone - index->places);
-    for (size_t at = (hole + 1) & mask; index->places[at].id; at = (at + 1) & mask) {
-        const size_t home = home_of(index, index->places[at].id);
-        if (((at - home) & mask) >= ((at - hole) & mask)) {
-            index->places[hole] = index->places[at];
-            hole = at;
-        }
+    if (number >= extra->chunk_capacity) {
+        const uint32_t capacity = RP_MAX(4u, number * 2);
+        chunk **grown = realloc(extra->chunks, capacity * sizeof *grown);
+        if (!grown)
+            return false;
+        extra->chunks = grown;
+        extra->chunk_capacity = capacity;
     }
-    index->places[hole] = (place){ 0 };
-}
-
-static bool
-grow_buckets(rp_index *index)
-{
-    const size_t old_count = index->bucket_count;
-    scope_list **old = index->buckets;
-    scope_list **grown = calloc(old_count * 2, sizeof *grown);
-    if (!grown)
-        return false;
-    index->buckets = grown;
-    index->bucket_count = old_count * 2;
-    index->size_bytes += old_count * sizeof *grown;
-    for (size_t i = 0; i < old_count; i++)
-        while (old[i]) {
-            scope_list *list = old[i];
-            old[i] = list->next;
-            list->next = *bucket_of(index, &list->scope);
-            *bucket_of(index, &list->scope) = list;
-        }
-    free(old);
+    extra->chunks[number] = c;
+    extra->chunk_count = RP_MAX(extra->chunk_count, number + 1);
     return true;
 }
 
-static scope_list *
-make_list(rp_index *index, const rp_scope *scope)
+/* The same vectors in a chunk of another capacity or center. */
+static chunk *
+copy_chunk(const shape *s, const chunk *old, uint32_t capacity, retirer *r)
 {
-    if (index->scope_count >= index->bucket_count && !grow_buckets(index))
+    chunk *made = make_chunk(s, capacity, r);
+    if (!made)
         return NULL;
-    scope_list *list = calloc(1, sizeof *list);
-    if (!list)
-        return NULL;
-    list->scope = *scope;
-    list->next = *bucket_of(index, scope);
-    *bucket_of(index, scope) = list;
-    index->scope_count++;
-    index->size_bytes += sizeof *list;
-    return list;
-}
-
-static void
-drop_list_if_empty(rp_index *index, scope_list *list)
-{
-    if (list->count)
-        return;
-    scope_list **link = bucket_of(index, &list->scope);
-    while (*link != list)
-        link = &(*link)->next;
-    *link = list->next;
-    index->scope_count--;
-    free_list(index, list);
-}
-
-static bool
-grow_list(rp_index *index, scope_list *list)
-{
-    const size_t capacity = list->capacity ? list->capacity * 2 : FIRST_CAPACITY;
-    rp_entry_id *ids = realloc(list->ids, capacity * sizeof *ids);
-    if (!ids)
-        return false;
-    list->ids = ids;
-    float *vectors = realloc(list->vectors, capacity * index->dim * sizeof *vectors);
-    if (!vectors)
-        return false;
-    list->vectors = vectors;
-    index->size_bytes += (capacity - list->capacity) * (sizeof *ids + index->dim * sizeof *vectors);
-    list->capacity = capacity;
-    return true;
-}
-
-static bool
-is_unit(const float *vector, size_t dim)
-{
-    double sum = 0;
-    for (size_t i = 0; i < dim; i++)
-        sum += (double)vector[i] * vector[i];
-    return fabs(sqrt(sum) - 1) <= 1e-3; /* false for NaN and infinity too */
-}
-
-static rp_status
-add_locked(rp_index *index, const rp_scope *scope, rp_entry_id id, const float *vector)
-{
-    if (index->count == index->count_max)
-        return RP_ERR_LIMIT;
-    if (find_place(index, id)->id)
-        return RP_ERR_EXISTS;
-    if ((index->count + 1) * 2 > index->place_count && !grow_places(index))
-        return RP_ERR_NOMEM;
-    scope_list *list = find_list(index, scope);
-    if (!list && !(list = make_list(index, scope)))
-        return RP_ERR_NOMEM;
-    if (list->count == list->capacity && !grow_list(index, list)) {
-        drop_list_if_empty(index, list);
-        return RP_ERR_NOMEM;
+    const chunk_parts from = parts_of(s, old), to = parts_of(s, made);
+    const uint32_t count = atomic_load_explicit(&old->count, memory_order_relaxed);
+    float vector[RP_DIM_MAX];
+    for (uint32_t place = 0; place < count; place++) {
+        const rp_entry_id id = atomic_load_explicit(&from.ids[place], memory_order_relaxed);
+        if (id) {
+            read_slot(s, old, place, vector);
+            write_slot(s, made, place, vector);
+            /* Codes made of codes would drift: keep the first ones. */
+            memcpy(to.codes + (size_t)place * s->dim_padded,
+                   from.codes + (size_t)place * s->dim_padded, s->dim_padded);
+            to.scales[place] = from.scales[place];
+        }
+        atomic_store_explicit(&to.ids[place], id, memory_order_relaxed);
     }
-    list->ids[list->count] = id;
-    memcpy(list->vectors + list->count * index->dim, vector, index->dim * sizeof *vector);
-    *find_place(index, id) = (place){ id, list, list->count++ };
-    index->count++;
-    return RP_OK;
+    atomic_store_explicit(&made->count, count, memory_order_relaxed);
+    atomic_store_explicit(&made->next, atomic_load_explicit(&old->next, memory_order_relaxed),
+                          memory_order_relaxed);
+    return made;
 }
 
-rp_status
-rp_index_add(rp_index *index, rp_scope scope, rp_entry_id id, const float *vector)
+/* Put `made` where chunk `number` was. */
+static void
+replace_chunk(flat *list, uint32_t number, chunk *made)
 {
-    if (id == 0 || !is_unit(vector, index->dim))
-        return RP_ERR_INVALID;
-    pthread_rwlock_wrlock(&index->lock);
-    const rp_status status = add_locked(index, &scope, id, vector);
-    pthread_rwlock_unlock(&index->lock);
-    return status;
+    if (number == 0)
+        atomic_store_explicit(&list->first, made, memory_order_release);
+    else
+        atomic_store_explicit(&chunk_of(list, (number - 1) * CHUNK_SLOTS)->next, made,
+                              memory_order_release);
+    if (list->extra && number < list->extra->chunk_count)
+        list->extra->chunks[number] = made;
+}
+
+/* A chunk with room at its end: the last one, made larger, or a further one. */
+static chunk *
+find_room(flat *list, const shape *s, retirer *r, uint32_t *number)
+{
+    chunk *first = atomic_load_explicit(&list->first, memory_order_relaxed);
+    if (!first) {
+        *number = 0;
+        chunk *made = make_chunk(s, 1, r);
+        if (made)
+            atomic_store_explicit(&list->first, made, memory_order_release);
+        return made;
+    }
+    *number = list->extra && list->extra->chunk_count ? list->extra->chunk_count - 1 : 0;
+    chunk *last = chunk_of(list, *number * CHUNK_SLOTS);
+    const uint32_t count = atomic_load_explicit(&last->count, memory_order_relaxed);
+    if (count < last->capacity)
+        return last;
+    if (last->capacity < CHUNK_SLOTS) {
+        chunk *grown = copy_chunk(s, last, last->capacity * 2, r);
+        if (!grown)
+            return NULL;
+        replace_chunk(list, *number, grown);
+        retire_chunk(s, last, r);
+        return grown;
+    }
+    chunk *further = make_chunk(s, CHUNK_SLOTS, r);
+    if (!further || !remember_chunk(list, 0, first) || !remember_chunk(list, *number + 1, further)) {
+        if (further) {
+            *r->size_bytes -= rp_chunk_size_bytes(s, CHUNK_SLOTS);
+            free(further);
+        }
+        return NULL;
+    }
+    atomic_store_explicit(&last->next, further, memory_order_release);
+    ++*number;
+    return further;
 }
 
 bool
-rp_index_remove(rp_index *index, rp_entry_id id)
+rp_flat_add(flat *list, const shape *s, retirer *r, rp_entry_id id, const float *vector,
+            uint32_t *slot)
 {
-    pthread_rwlock_wrlock(&index->lock);
-    place *found = id ? find_place(index, id) : NULL;
-    const bool present = found && found->id;
-    if (present) {
-        scope_list *list = found->list;
-        const size_t at = found->at, last = --list->count;
-        free_place(index, found);
-        if (at != last) {
-            list->ids[at] = list->ids[last];
-            memcpy(list->vectors + at * index->dim, list->vectors + last * index->dim,
-                   index->dim * sizeof(float));
-            find_place(index, list->ids[at])->at = at;
+    chunk *c;
+    uint32_t place;
+    if (list->extra && list->extra->free_count) {
+        *slot = list->extra->free_slots[--list->extra->free_count];
+        c = chunk_of(list, *slot);
+        place = *slot % CHUNK_SLOTS;
+    } else {
+        uint32_t number;
+        if (!(c = find_room(list, s, r, &number)))
+            return false;
+        place = atomic_load_explicit(&c->count, memory_order_relaxed);
+        *slot = number * CHUNK_SLOTS + place;
+    }
+    write_slot(s, c, place, vector);
+    publish_slot(s, c, place, id);
+    list->live++;
+    return true;
+}
+
+void
+rp_flat_hide(flat *list, const shape *s, uint32_t slot)
+{
+    chunk_parts parts = parts_of(s, chunk_of(list, slot));
+    atomic_store_explicit(&parts.ids[slot % CHUNK_SLOTS], 0, memory_order_release);
+    list->live--;
+}
+
+void
+rp_flat_release(flat *list, uint32_t slot)
+{
+    flat_extra *extra = extra_of(list);
+    if (!extra)
+        return;
+    if (extra->free_count == extra->free_capacity) {
+        const uint32_t capacity = RP_MAX(8u, extra->free_capacity * 2);
+        uint32_t *grown = realloc(extra->free_slots, capacity * sizeof *grown);
+        if (!grown)
+            return;
+        extra->free_slots = grown;
+        extra->free_capacity = capacity;
+    }
+    extra->free_slots[extra->free_count++] = slot;
+}
+
+rp_entry_id
+rp_flat_id(const flat *list, const shape *s, uint32_t slot)
+{
+    const chunk_parts parts = parts_of(s, chunk_of(list, slot));
+    return atomic_load_explicit(&parts.ids[slot % CHUNK_SLOTS], memory_order_relaxed);
+}
+
+void
+rp_flat_vector(const flat *list, const shape *s, uint32_t slot, float *out)
+{
+    read_slot(s, chunk_of(list, slot), slot % CHUNK_SLOTS, out);
+}
+
+bool
+rp_flat_recenter(flat *list, const shape *s, retirer *r)
+{
+    chunk *c = atomic_load_explicit(&list->first, memory_order_relaxed);
+    for (uint32_t number = 0; c; number++) {
+        chunk *next = atomic_load_explicit(&c->next, memory_order_relaxed);
+        if (has_bits(s, c->capacity)) {
+            chunk *made = copy_chunk(s, c, c->capacity, r);
+            if (!made)
+                return false; /* the rest keeps its older center, which is right too */
+            replace_chunk(list, number, made);
+            retire_chunk(s, c, r);
         }
-        index->count--;
-        drop_list_if_empty(index, list);
+        c = next;
     }
-    pthread_rwlock_unlock(&index->lock);
-    return present;
+    return true;
 }
 
+void
+rp_flat_clear(flat *list, const shape *s, retirer *r)
+{
+    chunk *c = atomic_exchange_explicit(&list->first, NULL, memory_order_acq_rel);
+    while (c) {
+        chunk *next = atomic_load_explicit(&c->next, memory_order_relaxed);
+        retire_chunk(s, c, r);
+        c = next;
+    }
+    if (list->extra) {
+        free(list->extra->chunks);
+        free(list->extra->free_slots);
+        free(list->extra);
+    }
+    list->extra = NULL;
+    list->live = 0;
+}
+
+/* ---- the reader's side -------------------------------------------------------- */
+
+static size_t
+align_up(size_t size)
+{
+    return (size + 63) / 64 * 64;
+}
+
+size_t
+rp_sift_size(const shape *s, size_t chunk_max)
+{
+    return align_up(s->words * sizeof(uint64_t)) + align_up(SIEVE_ROOM * sizeof(rp_sieve_hit)) +
+           align_up((s->dim + 2) * sizeof(uint32_t)) + align_up(chunk_max * sizeof(chunk *)) +
+           align_up(KEEP_MAX * sizeof(place_in_chunk));
+}
+
+void
+rp_sift_init(sift *f, const shape *s, size_t chunk_max, void *memory)
+{
+    char *at = memory;
+    *f = (sift){ .shape = s, .chunk_max = chunk_max };
+    f->signs = (uint64_t *)at;
+    at += align_up(s->words * sizeof(uint64_t));
+    f->hits = (rp_sieve_hit *)at;
+    at += align_up(SIEVE_ROOM * sizeof(rp_sieve_hit));
+    f->histogram = (uint32_t *)at;
+    at += align_up((s->dim + 2) * sizeof(uint32_t));
+    f->chunks = (const chunk **)at;
+    at += align_up(chunk_max * sizeof(chunk *));
+    f->best = (place_in_chunk *)at;
+}
+
+void
+rp_sift_start(sift *f, const float *query_padded, size_t k)
+{
+    f->query = query_padded;
+    f->center = NULL;
+    f->hit_count = f->chunk_count = f->best_count = 0;
+    f->keep = RP_MIN(RP_MAX((size_t)KEEP_MIN, k * 8), (size_t)KEEP_MAX);
+    f->best_max = RP_MIN(RP_MAX(k * 2, k + 8), (size_t)KEEP_MAX);
+    f->limit = (uint32_t)f->shape->dim + 1;
+}
+
+/* The heap's order: the farther of two is nearer to the top. */
 static bool
-is_nearer(rp_neighbor a, rp_neighbor b)
+is_worse(const place_in_chunk *a, const place_in_chunk *b)
 {
-    return a.similarity > b.similarity || (a.similarity == b.similarity && a.id < b.id);
+    return a->similarity < b->similarity || (a->similarity == b->similarity && a->id > b->id);
 }
 
-/* Eight partial sums, so that the compiler may use vectors without being allowed
- * to reorder everywhere. */
-static float
-dot(const float *a, const float *b, size_t n)
+static void
+sink(place_in_chunk *heap, size_t count, size_t at)
 {
-    float sums[8] = { 0 };
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        for (size_t j = 0; j < 8; j++)
-            sums[j] += a[i + j] * b[i + j];
-    for (; i < n; i++)
-        sums[0] += a[i] * b[i];
-    return ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
-}
-
-size_t
-rp_index_search(rp_index *index, rp_scope scope, const float *query, size_t k, rp_neighbor *out)
-{
-    size_t found = 0;
-    pthread_rwlock_rdlock(&index->lock);
-    const scope_list *list = k ? find_list(index, &scope) : NULL;
-    for (size_t i = 0; list && i < list->count; i++) {
-        const float similarity = dot(query, list->vectors + i * index->dim, index->dim);
-        const rp_neighbor neighbor = { list->ids[i], RP_MAX(-1.0f, RP_MIN(1.0f, similarity)) };
-        if (found == k && !is_nearer(neighbor, out[k - 1]))
-            continue;
-        size_t at = found < k ? found++ : k - 1;
-        for (; at > 0 && is_nearer(neighbor, out[at - 1]); at--)
-            out[at] = out[at - 1];
-        out[at] = neighbor;
+    for (;;) {
+        size_t worst = at;
+        for (size_t child = 2 * at + 1; child <= 2 * at + 2 && child < count; child++)
+            if (is_worse(&heap[child], &heap[worst]))
+                worst = child;
+        if (worst == at)
+            return;
+        const place_in_chunk swapped = heap[at];
+        heap[at] = heap[worst];
+        heap[worst] = swapped;
+        at = worst;
     }
-    pthread_rwlock_unlock(&index->lock);
-    return found;
+}
+
+static void
+keep_best(sift *f, place_in_chunk found)
+{
+    if (f->best_count < f->best_max) {
+        size_t at = f->best_count++;
+        f->best[at] = found;
+        while (at && is_worse(&f->best[at], &f->best[(at - 1) / 2])) {
+            const place_in_chunk swapped = f->best[at];
+            f->best[at] = f->best[(at - 1) / 2];
+            f->best[(at - 1) / 2] = swapped;
+            at = (at - 1) / 2;
+        }
+    } else if (is_worse(&f->best[0], &found)) {
+        f->best[0] = found;
+        sink(f->best, f->best_count, 0);
+    }
+}
+
+/* Compare by codes and keep it if it is among the best. */
+static void
+weigh(sift *f, const chunk *c, const chunk_parts *parts, uint32_t place)
+{
+    const rp_entry_id id = atomic_load_explicit(&parts->ids[place], memory_order_acquire);
+    if (id == 0)
+        return;
+    const float dot = f->shape->kernels->dot_codes(
+        f->query, parts->codes + (size_t)place * f->shape->dim_padded, f->shape->dim_padded);
+    keep_best(f, (place_in_chunk){ c, place, dot * parts->scales[place], id });
+}
+
+/* Keep the `keep` nearest hits, those of removed entries left out, and take no more
+ * that are not nearer than the worst of them. */
+static void
+tighten(sift *f)
+{
+    const shape *s = f->shape;
+    size_t alive = 0;
+    memset(f->histogram, 0, (s->dim + 2) * sizeof *f->histogram);
+    for (size_t i = 0; i < f->hit_count; i++) {
+        const chunk *c = f->chunks[f->hits[i].slot / CHUNK_SLOTS];
+        const chunk_parts parts = parts_of(s, c);
+        if (atomic_load_explicit(&parts.ids[f->hits[i].slot % CHUNK_SLOTS], memory_order_relaxed) == 0)
+            continue;
+        f->histogram[f->hits[i].distance]++;
+        f->hits[alive++] = f->hits[i];
+    }
+    uint32_t last = 0; /* distance of the keep-th nearest */
+    for (size_t sum = f->histogram[0]; sum < f->keep && last <= s->dim; sum += f->histogram[last])
+        last++;
+    size_t kept = 0, at_last = 0, below = 0;
+    for (uint32_t d = 0; d < last; d++)
+        below += f->histogram[d];
+    for (size_t i = 0; i < alive; i++) {
+        const bool is_last = f->hits[i].distance == last;
+        if (f->hits[i].distance > last || (is_last && below + at_last >= f->keep))
+            continue;
+        at_last += is_last;
+        f->hits[kept++] = f->hits[i];
+    }
+    f->hit_count = kept;
+    if (kept == f->keep)
+        f->limit = last;
+}
+
+static void
+sieve_chunk(sift *f, const chunk *c, const chunk_parts *parts, uint32_t count)
+{
+    const shape *s = f->shape;
+    if (f->center != *parts->center) {
+        f->center = *parts->center;
+        rp_reduce_signs(f->query, f->center, s->dim, f->signs);
+    }
+    if (f->chunk_count == f->chunk_max)
+        return; /* cannot be: chunk_max is what the index can hold */
+    const uint32_t number = (uint32_t)f->chunk_count++;
+    f->chunks[number] = c;
+    const size_t blocks = (count + RP_SCAN_GROUP - 1) / RP_SCAN_GROUP;
+    for (size_t done = 0; done < blocks;) {
+        size_t read = 0;
+        if (SIEVE_ROOM - f->hit_count < RP_SCAN_GROUP)
+            tighten(f);
+        f->hit_count += s->kernels->sieve(
+            parts->bits + done * s->words * RP_SCAN_GROUP, blocks - done, s->words, f->signs, f->limit,
+            number * CHUNK_SLOTS + (uint32_t)(done * RP_SCAN_GROUP), f->hits + f->hit_count,
+            SIEVE_ROOM - f->hit_count, &read);
+        done += read;
+    }
+}
+
+void
+rp_sift_list(sift *f, const flat *list)
+{
+    const chunk *c = atomic_load_explicit(&list->first, memory_order_acquire);
+    for (; c; c = atomic_load_explicit(&c->next, memory_order_acquire)) {
+        const uint32_t count = atomic_load_explicit(&c->count, memory_order_acquire);
+        const chunk_parts parts = parts_of(f->shape, c);
+        if (parts.bits)
+            sieve_chunk(f, c, &parts, count);
+        else
+            for (uint32_t place = 0; place < count; place++)
+                weigh(f, c, &parts, place);
+    }
+}
+
+static int
+compare_neighbors(const void *a, const void *b)
+{
+    const rp_neighbor *x = a, *y = b;
+    if (x->similarity != y->similarity)
+        return x->similarity > y->similarity ? -1 : 1;
+    return x->id < y->id ? -1 : x->id > y->id;
 }
 
 size_t
-rp_index_count(const rp_index *index)
+rp_sift_finish(sift *f, size_t k, rp_neighbor *out)
 {
-    pthread_rwlock_rdlock((pthread_rwlock_t *)&index->lock);
-    const size_t count = index->count;
-    pthread_rwlock_unlock((pthread_rwlock_t *)&index->lock);
+    const shape *s = f->shape;
+    if (f->hit_count > f->keep)
+        tighten(f);
+    for (size_t i = 0; i < f->hit_count; i++) {
+        const chunk *c = f->chunks[f->hits[i].slot / CHUNK_SLOTS];
+        const chunk_parts parts = parts_of(s, c);
+        weigh(f, c, &parts, f->hits[i].slot % CHUNK_SLOTS);
+    }
+    rp_neighbor found[KEEP_MAX];
+    for (size_t i = 0; i < f->best_count; i++) {
+        const place_in_chunk *b = &f->best[i];
+        const chunk_parts parts = parts_of(s, b->chunk);
+        float similarity = b->similarity;
+        if (parts.originals)
+            similarity = s->kernels->dot(f->query, parts.originals + (size_t)b->place * s->dim, s->dim);
+        found[i] = (rp_neighbor){ b->id, RP_MAX(-1.0f, RP_MIN(1.0f, similarity)) };
+    }
+    qsort(found, f->best_count, sizeof *found, compare_neighbors);
+    const size_t count = RP_MIN(k, f->best_count);
+    memcpy(out, found, count * sizeof *out);
     return count;
-}
-
-size_t
-rp_index_size_bytes(const rp_index *index)
-{
-    pthread_rwlock_rdlock((pthread_rwlock_t *)&index->lock);
-    const size_t size_bytes = index->size_bytes;
-    pthread_rwlock_unlock((pthread_rwlock_t *)&index->lock);
-    return size_bytes;
 }

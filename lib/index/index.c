@@ -1,0 +1,656 @@
+/* index.c - scopes, ids, readers, and when memory may go: see index_internal.h.
+ *
+ * Scopes are found through one of STRIPES hash tables, each under a lock that is held
+ * for a look-up and never during a scan. An entry's place is found by its id through
+ * an open table of 8-byte cells (list number, slot); the id itself is read from the
+ * list, so that it is kept only once. Both are the writer's but for the scope tables. */
+#include "index/index_internal.h"
+
+#include "base/bytes.h"
+
+#include <math.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum {
+    STRIPES = 16,
+    FIRST_BUCKETS = 16,
+    FIRST_PLACES = 256,
+    READERS_MAX = 1024,
+    CENTER_COUNT_MIN = 1024, /* vectors that a first center is taken from; a guess */
+    CENTER_SAMPLE = 4096,    /* vectors a center is the mean of: its error is then 1/64 of a
+                                number's own spread */
+};
+
+typedef struct scope_node {
+    rp_scope scope;
+    struct scope_node *next; /* of the same bucket */
+    flat list;
+} scope_node;
+
+typedef struct stripe {
+    _Alignas(64) pthread_rwlock_t lock;
+    scope_node **buckets; /* owned */
+    size_t bucket_count, node_count;
+} stripe;
+
+/* A search in progress says which epoch it began in; 0: no search. */
+typedef struct reader {
+    _Alignas(64) _Atomic uint64_t epoch;
+    sift sift;
+    float *query; /* (dim_padded) in `memory` */
+    void *memory; /* owned */
+} reader;
+
+/* Something that searches older than `epoch` may still see. */
+typedef struct retired {
+    uint64_t epoch;
+    void *memory; /* to free; NULL: a slot */
+    size_t size_bytes;
+    uint32_t list_number, slot;
+} retired;
+
+typedef struct place {
+    uint32_t list_number; /* 0: free */
+    uint32_t slot;
+} place;
+
+struct rp_index {
+    shape shape;
+    size_t count_max;
+    pthread_mutex_t writer; /* adds, removes; never taken by a search */
+    _Atomic size_t count;   /* relaxed: a figure */
+    _Atomic size_t size_figure; /* relaxed copy of size_bytes for the other threads */
+    size_t size_bytes;
+
+    stripe stripes[STRIPES];
+    flat **lists; /* by number, 1..; a free number links to the next one */
+    uint32_t list_count, list_capacity, free_number;
+
+    place *places;
+    size_t place_count; /* a power of two */
+
+    _Atomic uint64_t epoch; /* from 1 */
+    reader *readers;
+    size_t reader_count;
+    retired *retired; /* a ring: oldest first */
+    size_t retired_at, retired_count, retired_capacity;
+
+    center *centers; /* newest first, owned */
+    size_t center_due; /* count at which the next one is made */
+};
+
+/* ---- epochs ------------------------------------------------------------------- */
+
+/* A free reader; waits while searchers_max searches are under way. */
+static reader *
+begin_search(rp_index *index)
+{
+    static _Thread_local size_t start;
+    for (unsigned round = 0;; round++) {
+        for (size_t i = 0; i < index->reader_count; i++) {
+            reader *r = &index->readers[(start + i) % index->reader_count];
+            uint64_t none = 0;
+            if (atomic_load_explicit(&r->epoch, memory_order_relaxed) != 0)
+                continue;
+            /* Sequentially consistent, as are the writer's unlinking and its look at the
+             * readers: either it sees us, or we see what it unlinked. */
+            if (atomic_compare_exchange_strong(&r->epoch, &none, atomic_load(&index->epoch))) {
+                start = (size_t)(r - index->readers);
+                return r;
+            }
+        }
+        if (round < 16)
+            sched_yield();
+        else
+            nanosleep(&(struct timespec){ .tv_nsec = 50000 }, NULL);
+    }
+}
+
+static void
+end_search(reader *r)
+{
+    /* Release: what we read, we read before. */
+    atomic_store_explicit(&r->epoch, 0, memory_order_release);
+}
+
+/* The oldest epoch that a search still is in. */
+static uint64_t
+oldest_epoch(rp_index *index)
+{
+    uint64_t oldest = UINT64_MAX;
+    for (size_t i = 0; i < index->reader_count; i++) {
+        const uint64_t epoch = atomic_load(&index->readers[i].epoch);
+        if (epoch && epoch < oldest)
+            oldest = epoch;
+    }
+    return oldest;
+}
+
+/* Wait for every search under way: the way out when there is no memory to remember. */
+static void
+wait_for_searches(rp_index *index)
+{
+    const uint64_t now = atomic_fetch_add(&index->epoch, 1);
+    while (oldest_epoch(index) <= now)
+        sched_yield();
+}
+
+static void
+let_go(rp_index *index, const retired *item)
+{
+    if (item->memory) {
+        free(item->memory);
+        index->size_bytes -= item->size_bytes;
+    } else if (item->list_number) {
+        rp_flat_release(index->lists[item->list_number], item->slot);
+    }
+}
+
+static void
+let_go_of_the_old(rp_index *index)
+{
+    if (index->retired_count == 0)
+        return;
+    const uint64_t oldest = oldest_epoch(index);
+    while (index->retired_count && index->retired[index->retired_at].epoch < oldest) {
+        let_go(index, &index->retired[index->retired_at]);
+        index->retired_at = (index->retired_at + 1) % index->retired_capacity;
+        index->retired_count--;
+    }
+}
+
+static bool
+grow_retired(rp_index *index)
+{
+    const size_t capacity = RP_MAX((size_t)64, index->retired_capacity * 2);
+    retired *grown = malloc(capacity * sizeof *grown);
+    if (!grown)
+        return false;
+    for (size_t i = 0; i < index->retired_count; i++)
+        grown[i] = index->retired[(index->retired_at + i) % index->retired_capacity];
+    free(index->retired);
+    index->size_bytes += (capacity - index->retired_capacity) * sizeof *grown;
+    index->retired = grown;
+    index->retired_at = 0;
+    index->retired_capacity = capacity;
+    return true;
+}
+
+static void
+retire_item(rp_index *index, retired item)
+{
+    item.epoch = atomic_fetch_add(&index->epoch, 1);
+    if (index->retired_count == index->retired_capacity && !grow_retired(index)) {
+        wait_for_searches(index);
+        let_go(index, &item);
+        return;
+    }
+    index->retired[(index->retired_at + index->retired_count++) % index->retired_capacity] = item;
+}
+
+static void
+retire_memory(void *context, void *memory, size_t size_bytes)
+{
+    retire_item(context, (retired){ .memory = memory, .size_bytes = size_bytes });
+}
+
+/* ---- scopes ------------------------------------------------------------------- */
+
+/* A scope is a SHA-256, so any of its bytes are as good as a hash of it. */
+static stripe *
+stripe_of(rp_index *index, const rp_scope *scope)
+{
+    return &index->stripes[scope->bytes[31] % STRIPES];
+}
+
+static scope_node **
+bucket_of(const stripe *s, const rp_scope *scope)
+{
+    return &s->buckets[rp_load_le64(scope->bytes) & (s->bucket_count - 1)];
+}
+
+static scope_node *
+find_node(const stripe *s, const rp_scope *scope)
+{
+    scope_node *node = *bucket_of(s, scope);
+    while (node && memcmp(node->scope.bytes, scope->bytes, sizeof scope->bytes) != 0)
+        node = node->next;
+    return node;
+}
+
+/* With the stripe locked for writing. Without memory the buckets stay as they are. */
+static void
+grow_buckets(rp_index *index, stripe *s)
+{
+    const size_t old_count = s->bucket_count;
+    scope_node **old = s->buckets;
+    scope_node **grown = calloc(old_count * 2, sizeof *grown);
+    if (!grown)
+        return;
+    s->buckets = grown;
+    s->bucket_count = old_count * 2;
+    index->size_bytes += old_count * sizeof *grown;
+    for (size_t i = 0; i < old_count; i++)
+        while (old[i]) {
+            scope_node *node = old[i];
+            old[i] = node->next;
+            node->next = *bucket_of(s, &node->scope);
+            *bucket_of(s, &node->scope) = node;
+        }
+    free(old);
+}
+
+/* Free numbers are linked through the table itself: an odd "pointer" is 2 * next + 1. */
+static bool
+take_number(rp_index *index, flat *list)
+{
+    if (index->free_number) {
+        list->number = index->free_number;
+        index->free_number = (uint32_t)((uintptr_t)index->lists[list->number] >> 1);
+    } else {
+        if (index->list_count + 1 >= index->list_capacity) {
+            const uint32_t capacity = RP_MAX(64u, index->list_capacity * 2);
+            flat **grown = realloc(index->lists, capacity * sizeof *grown);
+            if (!grown)
+                return false;
+            index->size_bytes += (capacity - index->list_capacity) * sizeof *grown;
+            index->lists = grown;
+            index->list_capacity = capacity;
+        }
+        list->number = ++index->list_count;
+    }
+    index->lists[list->number] = list;
+    return true;
+}
+
+static scope_node *
+make_node(rp_index *index, stripe *s, const rp_scope *scope)
+{
+    scope_node *node = calloc(1, sizeof *node);
+    if (!node || !take_number(index, &node->list)) {
+        free(node);
+        return NULL;
+    }
+    node->scope = *scope;
+    index->size_bytes += sizeof *node;
+    pthread_rwlock_wrlock(&s->lock);
+    if (s->node_count >= s->bucket_count)
+        grow_buckets(index, s);
+    node->next = *bucket_of(s, scope);
+    *bucket_of(s, scope) = node;
+    s->node_count++;
+    pthread_rwlock_unlock(&s->lock);
+    return node;
+}
+
+static retirer
+retirer_of(rp_index *index)
+{
+    return (retirer){ retire_memory, index, &index->size_bytes };
+}
+
+static void
+drop_node(rp_index *index, scope_node *node)
+{
+    stripe *s = stripe_of(index, &node->scope);
+    pthread_rwlock_wrlock(&s->lock);
+    scope_node **link = bucket_of(s, &node->scope);
+    while (*link != node)
+        link = &(*link)->next;
+    *link = node->next;
+    s->node_count--;
+    pthread_rwlock_unlock(&s->lock);
+    retirer r = retirer_of(index);
+    rp_flat_clear(&node->list, &index->shape, &r);
+    /* The number may mean another list before a retired slot of this one is let go. */
+    for (size_t i = 0; i < index->retired_count; i++) {
+        retired *item = &index->retired[(index->retired_at + i) % index->retired_capacity];
+        if (!item->memory && item->list_number == node->list.number)
+            *item = (retired){ .epoch = item->epoch, .list_number = 0 };
+    }
+    index->lists[node->list.number] = (flat *)((uintptr_t)index->free_number << 1 | 1);
+    index->free_number = node->list.number;
+    retire_memory(index, node, sizeof *node);
+}
+
+/* ---- ids ---------------------------------------------------------------------- */
+
+static size_t
+home_of(const rp_index *index, rp_entry_id id)
+{
+    return (size_t)(id * 0x9e3779b97f4a7c15u >> 20) & (index->place_count - 1);
+}
+
+static rp_entry_id
+id_at(const rp_index *index, const place *p)
+{
+    return rp_flat_id(index->lists[p->list_number], &index->shape, p->slot);
+}
+
+/* The place of `id`, or the free one where it would go. */
+static place *
+find_place(const rp_index *index, rp_entry_id id)
+{
+    size_t at = home_of(index, id);
+    while (index->places[at].list_number && id_at(index, &index->places[at]) != id)
+        at = (at + 1) & (index->place_count - 1);
+    return &index->places[at];
+}
+
+static bool
+grow_places(rp_index *index)
+{
+    place *old = index->places;
+    const size_t old_count = index->place_count;
+    place *grown = calloc(old_count * 2, sizeof *grown);
+    if (!grown)
+        return false;
+    index->places = grown;
+    index->place_count = old_count * 2;
+    index->size_bytes += old_count * sizeof *grown;
+    for (size_t i = 0; i < old_count; i++)
+        if (old[i].list_number)
+            *find_place(index, id_at(index, &old[i])) = old[i];
+    free(old);
+    return true;
+}
+
+/* Close the gap that a removed place leaves, so that probing still finds what had
+ * been pushed past it (Knuth, volume 3, 6.4, algorithm R). The removed entry's id must
+ * still be readable. */
+static void
+free_place(rp_index *index, place *gone)
+{
+    const size_t mask = index->place_count - 1;
+    size_t hole = (size_t)(gone - index->places);
+    for (size_t at = (hole + 1) & mask; index->places[at].list_number; at = (at + 1) & mask) {
+        const size_t home = home_of(index, id_at(index, &index->places[at]));
+        if (((at - home) & mask) >= ((at - hole) & mask)) {
+            index->places[hole] = index->places[at];
+            hole = at;
+        }
+    }
+    index->places[hole] = (place){ 0 };
+}
+
+/* ---- centers ------------------------------------------------------------------ */
+
+/* The mean of up to CENTER_SAMPLE vectors, spread over all lists. */
+static center *
+make_center(rp_index *index)
+{
+    const size_t dim = index->shape.dim;
+    center *made = calloc(1, sizeof *made + dim * sizeof(float));
+    double *sums = calloc(dim, sizeof *sums);
+    if (!made || !sums) {
+        free(made);
+        free(sums);
+        return NULL;
+    }
+    float vector[RP_DIM_MAX];
+    size_t taken = 0;
+    const size_t step = RP_MAX((size_t)1, index->place_count / (2 * CENTER_SAMPLE));
+    for (size_t at = 0; at < index->place_count && taken < CENTER_SAMPLE; at += step) {
+        const place *p = &index->places[at];
+        if (!p->list_number)
+            continue;
+        rp_flat_vector(index->lists[p->list_number], &index->shape, p->slot, vector);
+        for (size_t i = 0; i < dim; i++)
+            sums[i] += vector[i];
+        taken++;
+    }
+    for (size_t i = 0; taken && i < dim; i++)
+        made->mean[i] = (float)(sums[i] / (double)taken);
+    free(sums);
+    index->size_bytes += sizeof *made + dim * sizeof(float);
+    made->older = index->centers;
+    index->centers = made;
+    return made;
+}
+
+/* At 1,024 vectors, and each time they have become eight times as many, up to a
+ * million: later ones would hardly move. */
+static void
+recenter_when_due(rp_index *index)
+{
+    if (!index->shape.sieve || index->center_due == 0 ||
+        atomic_load_explicit(&index->count, memory_order_relaxed) < index->center_due)
+        return;
+    index->center_due = index->center_due < (1u << 16) ? index->center_due * 8 : 0;
+    center *made = make_center(index);
+    if (!made)
+        return;
+    index->shape.center = made;
+    retirer r = retirer_of(index);
+    for (uint32_t number = 1; number <= index->list_count; number++)
+        if (!((uintptr_t)index->lists[number] & 1))
+            if (!rp_flat_recenter(index->lists[number], &index->shape, &r))
+                return;
+}
+
+/* ---- the contract ------------------------------------------------------------- */
+
+static bool
+make_readers(rp_index *index, size_t count)
+{
+    const shape *s = &index->shape;
+    const size_t chunk_max = index->count_max / CHUNK_SLOTS + 2;
+    const size_t sift_size = rp_sift_size(s, chunk_max);
+    const size_t query_size = (s->dim_padded * sizeof(float) + 63) / 64 * 64;
+    index->readers = aligned_alloc(64, count * sizeof *index->readers);
+    if (!index->readers)
+        return false;
+    memset(index->readers, 0, count * sizeof *index->readers);
+    for (; index->reader_count < count; index->reader_count++) {
+        reader *r = &index->readers[index->reader_count];
+        if (!(r->memory = aligned_alloc(64, query_size + sift_size)))
+            return false;
+        r->query = r->memory;
+        memset(r->query, 0, query_size);
+        rp_sift_init(&r->sift, s, chunk_max, (char *)r->memory + query_size);
+        index->size_bytes += sizeof *r + query_size + sift_size;
+    }
+    return true;
+}
+
+static bool
+make_tables(rp_index *index)
+{
+    index->place_count = FIRST_PLACES;
+    index->places = calloc(index->place_count, sizeof *index->places);
+    index->size_bytes += index->place_count * sizeof *index->places;
+    for (size_t i = 0; i < STRIPES; i++) {
+        stripe *s = &index->stripes[i];
+        pthread_rwlock_init(&s->lock, NULL);
+        s->bucket_count = FIRST_BUCKETS;
+        s->buckets = calloc(s->bucket_count, sizeof *s->buckets);
+        index->size_bytes += s->bucket_count * sizeof *s->buckets;
+        if (!s->buckets)
+            return false;
+    }
+    return index->places != NULL;
+}
+
+rp_status
+rp_index_new(const rp_index_options *options, rp_index **out)
+{
+    /* Slot numbers have 32 bits, and list numbers too. */
+    if (options->dim == 0 || options->dim > RP_DIM_MAX || options->count_max == 0 ||
+        options->count_max > UINT32_MAX / 2 || options->searchers_max > READERS_MAX)
+        return RP_ERR_INVALID;
+    rp_index *index = aligned_alloc(64, (sizeof *index + 63) / 64 * 64);
+    if (!index)
+        return RP_ERR_NOMEM;
+    memset(index, 0, sizeof *index);
+    index->count_max = options->count_max;
+    index->size_bytes = sizeof *index;
+    index->shape = (shape){ .dim = options->dim,
+                            .dim_padded = (options->dim + CODE_PAD - 1) / CODE_PAD * CODE_PAD,
+                            .words = (options->dim + 63) / 64,
+                            .kernels = rp_scan_best(),
+                            .sieve = options->dim >= SIEVE_DIM_MIN,
+                            .originals = !options->without_originals };
+    atomic_init(&index->epoch, 1);
+    index->center_due = CENTER_COUNT_MIN;
+    pthread_mutex_init(&index->writer, NULL);
+    const bool made = make_tables(index) &&
+                      make_readers(index, RP_MAX(options->searchers_max, (size_t)1));
+    if (made)
+        index->shape.center = make_center(index); /* zeros, for a start */
+    if (!made || !index->shape.center) {
+        rp_index_free(index);
+        return RP_ERR_NOMEM;
+    }
+    atomic_store(&index->size_figure, index->size_bytes);
+    *out = index;
+    return RP_OK;
+}
+
+void
+rp_index_free(rp_index *index)
+{
+    if (!index)
+        return;
+    for (size_t i = 0; i < STRIPES; i++) {
+        stripe *s = &index->stripes[i];
+        for (size_t b = 0; s->buckets && b < s->bucket_count; b++)
+            while (s->buckets[b])
+                drop_node(index, s->buckets[b]);
+        free(s->buckets);
+        pthread_rwlock_destroy(&s->lock);
+    }
+    while (index->retired_count) {
+        free(index->retired[index->retired_at].memory);
+        index->retired_at = (index->retired_at + 1) % index->retired_capacity;
+        index->retired_count--;
+    }
+    for (size_t i = 0; i < index->reader_count; i++)
+        free(index->readers[i].memory);
+    while (index->centers) {
+        center *older = index->centers->older;
+        free(index->centers);
+        index->centers = older;
+    }
+    pthread_mutex_destroy(&index->writer);
+    free(index->readers);
+    free(index->retired);
+    free(index->lists);
+    free(index->places);
+    free(index);
+}
+
+static bool
+is_unit(const float *vector, size_t dim)
+{
+    double sum = 0;
+    for (size_t i = 0; i < dim; i++)
+        sum += (double)vector[i] * vector[i];
+    return fabs(sqrt(sum) - 1) <= 1e-3; /* false for NaN and infinity too */
+}
+
+static rp_status
+add_locked(rp_index *index, const rp_scope *scope, rp_entry_id id, const float *vector)
+{
+    const size_t count = atomic_load_explicit(&index->count, memory_order_relaxed);
+    if (count == index->count_max)
+        return RP_ERR_LIMIT;
+    if (find_place(index, id)->list_number)
+        return RP_ERR_EXISTS;
+    if ((count + 1) * 5 > index->place_count * 4 && !grow_places(index))
+        return RP_ERR_NOMEM;
+    stripe *s = stripe_of(index, scope);
+    scope_node *node = find_node(s, scope); /* only writers change it, and we are the one */
+    if (!node && !(node = make_node(index, s, scope)))
+        return RP_ERR_NOMEM;
+    retirer r = retirer_of(index);
+    place *p = find_place(index, id);
+    uint32_t slot;
+    if (!rp_flat_add(&node->list, &index->shape, &r, id, vector, &slot)) {
+        if (node->list.live == 0)
+            drop_node(index, node);
+        return RP_ERR_NOMEM;
+    }
+    *p = (place){ node->list.number, slot };
+    atomic_store_explicit(&index->count, count + 1, memory_order_relaxed);
+    return RP_OK;
+}
+
+rp_status
+rp_index_add(rp_index *index, rp_scope scope, rp_entry_id id, const float *vector)
+{
+    if (id == 0 || !is_unit(vector, index->shape.dim))
+        return RP_ERR_INVALID;
+    pthread_mutex_lock(&index->writer);
+    let_go_of_the_old(index);
+    const rp_status status = add_locked(index, &scope, id, vector);
+    if (status == RP_OK)
+        recenter_when_due(index);
+    atomic_store_explicit(&index->size_figure, index->size_bytes, memory_order_relaxed);
+    pthread_mutex_unlock(&index->writer);
+    return status;
+}
+
+static scope_node *
+node_of(flat *list)
+{
+    return (scope_node *)((char *)list - offsetof(scope_node, list));
+}
+
+bool
+rp_index_remove(rp_index *index, rp_entry_id id)
+{
+    pthread_mutex_lock(&index->writer);
+    let_go_of_the_old(index);
+    place *p = id ? find_place(index, id) : NULL;
+    const bool present = p && p->list_number;
+    if (present) {
+        const place was = *p;
+        flat *list = index->lists[was.list_number];
+        free_place(index, p);
+        rp_flat_hide(list, &index->shape, was.slot);
+        atomic_fetch_sub_explicit(&index->count, 1, memory_order_relaxed);
+        if (list->live == 0)
+            drop_node(index, node_of(list));
+        else
+            retire_item(index, (retired){ .list_number = was.list_number, .slot = was.slot });
+    }
+    atomic_store_explicit(&index->size_figure, index->size_bytes, memory_order_relaxed);
+    pthread_mutex_unlock(&index->writer);
+    return present;
+}
+
+size_t
+rp_index_search(rp_index *index, rp_scope scope, const float *query, size_t k, rp_neighbor *out)
+{
+    k = RP_MIN(k, (size_t)RP_INDEX_K_MAX);
+    if (k == 0)
+        return 0;
+    reader *r = begin_search(index);
+    stripe *s = stripe_of(index, &scope);
+    pthread_rwlock_rdlock(&s->lock);
+    const scope_node *node = find_node(s, &scope);
+    pthread_rwlock_unlock(&s->lock);
+    size_t found = 0;
+    if (node) {
+        memcpy(r->query, query, index->shape.dim * sizeof *query);
+        rp_sift_start(&r->sift, r->query, k);
+        rp_sift_list(&r->sift, &node->list);
+        found = rp_sift_finish(&r->sift, k, out);
+    }
+    end_search(r);
+    return found;
+}
+
+size_t
+rp_index_count(const rp_index *index)
+{
+    return atomic_load_explicit(&((rp_index *)index)->count, memory_order_relaxed);
+}
+
+size_t
+rp_index_size_bytes(const rp_index *index)
+{
+    return atomic_load_explicit(&((rp_index *)index)->size_figure, memory_order_relaxed);
+}

@@ -1,0 +1,129 @@
+/* index_internal.h - the parts of the index and what they share.
+ *
+ *     index.c    scopes, ids, readers and when memory may go
+ *     flat.c     one list of vectors: add, remove, scan
+ *     reduce.c   short forms of a vector: sign bits, 8-bit codes
+ *
+ * Readers never lock a list. A writer publishes what it added by a release store and
+ * unlinks what it removed; memory and slots are used again only when every search
+ * that might still see them has ended (epochs; Fraser, UCAM-CL-TR-579, 2004, 5.2.3). */
+#ifndef RP_INDEX_INDEX_INTERNAL_H
+#define RP_INDEX_INDEX_INTERNAL_H
+
+#include "math/scan.h"
+#include <reprise/index.h>
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum {
+    CHUNK_SLOTS = 4096,  /* of a full chunk; a slot number is chunk * CHUNK_SLOTS + place.
+                            A guess: 2 MB, so growing one more costs little. */
+    SIEVE_SLOTS_MIN = 256, /* chunks below this have no sign bits: their codes are read whole.
+                              A guess: reading 256 codes takes about as long as sieving 2,000. */
+    SIEVE_DIM_MIN = 128, /* fewer signs than that say too little. A guess. */
+    SIEVE_ROOM = 1024,   /* hits collected before the limit is tightened */
+    KEEP_MIN = 64,       /* hits that the sieve keeps at least; measured: bench_search */
+    KEEP_MAX = 256,
+    CODE_PAD = 16,       /* codes and queries are padded to a multiple of this */
+};
+
+/* ---- reduce.c ---------------------------------------------------------------- */
+
+/* What is taken off every number before its sign is looked at: the mean of the
+ * vectors, because a model's numbers are not centred and a bit that is always set says
+ * nothing. Versions are kept until the index goes. */
+typedef struct center {
+    struct center *older;
+    float mean[]; /* (dim) */
+} center;
+
+/* Shape and kernels: what every list of an index has in common. Immutable but for the
+ * center that new chunks take. */
+typedef struct shape {
+    size_t dim, dim_padded, words; /* words of sign bits */
+    const rp_scan_kernels *kernels;
+    bool sieve;          /* dim is large enough for sign bits */
+    bool originals;      /* f32 vectors are kept */
+    const center *center; /* newest; never NULL when sieve. Writer only. */
+} shape;
+
+/* Sign bits of vector - center into out (words). */
+void rp_reduce_signs(const float *vector, const center *center, size_t dim, uint64_t *out);
+/* 8-bit codes (dim_padded) and their scale: vector is about code * scale. */
+float rp_reduce_codes(const float *vector, size_t dim, size_t dim_padded, int8_t *out);
+
+/* ---- flat.c ------------------------------------------------------------------ */
+
+/* Slots of one list, in one allocation that never moves:
+ * header, [center pointer, sign bits], codes, scales, ids, [originals]. */
+typedef struct chunk chunk;
+struct chunk {
+    uint32_t capacity;
+    _Atomic uint32_t count;  /* slots 0..count-1 are published; pairs with readers' acquire */
+    chunk *_Atomic next;     /* pairs with readers' acquire */
+};
+
+typedef struct flat_extra flat_extra; /* the writer's: directory of chunks, free slots */
+typedef struct flat {
+    uint32_t number;        /* in the index's registry */
+    uint32_t live;          /* vectors. Writer only. */
+    chunk *_Atomic first;   /* pairs with readers' acquire */
+    flat_extra *extra;      /* owned; NULL while there is one chunk and no free slot */
+} flat;
+
+size_t rp_chunk_size_bytes(const shape *shape, uint32_t capacity);
+
+/* Give back through this what readers may still see; called by flat.c. */
+typedef struct retirer {
+    void (*retire)(void *context, void *memory, size_t size_bytes);
+    void *context;
+    size_t *size_bytes; /* heap held by the index; kept up to date */
+} retirer;
+
+/* Put a vector into a list. Returns false without memory; then nothing changed. */
+bool rp_flat_add(flat *list, const shape *shape, retirer *retirer, rp_entry_id id,
+                 const float *vector, uint32_t *slot);
+/* Make the slot invisible. It may be used again after rp_flat_release. */
+void rp_flat_hide(flat *list, const shape *shape, uint32_t slot);
+/* No search can still see the slot. Without memory to remember it only room is lost. */
+void rp_flat_release(flat *list, uint32_t slot);
+rp_entry_id rp_flat_id(const flat *list, const shape *shape, uint32_t slot);
+/* The vector as well as it is known: the original, or codes times scale. */
+void rp_flat_vector(const flat *list, const shape *shape, uint32_t slot, float *out);
+/* Make the sign bits of every chunk again, for a new center. */
+bool rp_flat_recenter(flat *list, const shape *shape, retirer *retirer);
+/* Retire all chunks. */
+void rp_flat_clear(flat *list, const shape *shape, retirer *retirer);
+
+/* Memory of one search, taken when the index is made. */
+typedef struct place_in_chunk {
+    const chunk *chunk;
+    uint32_t place;
+    float similarity;
+    rp_entry_id id;
+} place_in_chunk;
+
+typedef struct sift {
+    const shape *shape;
+    const float *query;       /* (dim_padded) */
+    const center *center;     /* that `signs` is for */
+    uint64_t *signs;          /* (words) of the query */
+    rp_sieve_hit *hits;       /* (SIEVE_ROOM) */
+    size_t hit_count, keep;
+    uint32_t limit;
+    uint32_t *histogram;      /* (dim + 2) */
+    const chunk **chunks;     /* by the high part of a hit's slot */
+    size_t chunk_count, chunk_max;
+    place_in_chunk *best;     /* (KEEP_MAX) the nearest by codes: a heap, the worst on top */
+    size_t best_count, best_max;
+} sift;
+
+size_t rp_sift_size(const shape *shape, size_t chunk_max); /* bytes that rp_sift_init lays out */
+void rp_sift_init(sift *sift, const shape *shape, size_t chunk_max, void *memory);
+/* A search: start, any number of lists, then the nearest k. */
+void rp_sift_start(sift *sift, const float *query_padded, size_t k);
+void rp_sift_list(sift *sift, const flat *list);
+size_t rp_sift_finish(sift *sift, size_t k, rp_neighbor *out);
+
+#endif

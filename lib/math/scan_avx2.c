@@ -1,0 +1,99 @@
+/* scan_avx2.c - the kernels of scan.h for AVX2: bits are counted by table look-up
+ * in nibbles (Mula, Kurz, Lemire, arXiv:1611.07612, section 3). */
+#include "math/scan_internal.h"
+
+#include <immintrin.h>
+
+static inline __m256i
+count_bits(__m256i x, __m256i table, __m256i low)
+{
+    const __m256i below = _mm256_shuffle_epi8(table, _mm256_and_si256(x, low));
+    const __m256i above = _mm256_shuffle_epi8(table, _mm256_and_si256(_mm256_srli_epi32(x, 4), low));
+    return _mm256_add_epi8(below, above);
+}
+
+static RP_SCAN_RACY size_t
+sieve_avx2(const uint64_t *blocks, size_t block_count, size_t words, const uint64_t *query,
+           uint32_t limit, uint32_t first_slot, rp_sieve_hit *out, size_t room,
+           size_t *blocks_done)
+{
+    const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2,
+                                           1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
+    const __m256i low = _mm256_set1_epi8(15), zero = _mm256_setzero_si256();
+    const __m256i bound = _mm256_set1_epi64x((long long)limit);
+    size_t found = 0, block = 0;
+    for (; block < block_count && room - found >= RP_SCAN_GROUP; block++) {
+        const uint64_t *bits = blocks + block * words * RP_SCAN_GROUP;
+        __m256i near[2], distances[2];
+        for (int half = 0; half < 2; half++) {
+            __m256i sum = zero, bytes = zero;
+            for (size_t w = 0; w < words; w++) {
+                const __m256i differing =
+                    _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(bits + w * RP_SCAN_GROUP + half * 4)),
+                                     _mm256_set1_epi64x((long long)query[w]));
+                bytes = _mm256_add_epi8(bytes, count_bits(differing, table, low));
+                /* A byte holds at most 8 a word: sum before 255 could be passed. */
+                if (w % 31 == 30) {
+                    sum = _mm256_add_epi64(sum, _mm256_sad_epu8(bytes, zero));
+                    bytes = zero;
+                }
+            }
+            distances[half] = _mm256_add_epi64(sum, _mm256_sad_epu8(bytes, zero));
+            near[half] = _mm256_cmpgt_epi64(bound, distances[half]);
+        }
+        if (__builtin_expect(!_mm256_testz_si256(_mm256_or_si256(near[0], near[1]),
+                                                 _mm256_or_si256(near[0], near[1])), 0)) {
+            uint64_t distance[RP_SCAN_GROUP];
+            _mm256_storeu_si256((__m256i *)distance, distances[0]);
+            _mm256_storeu_si256((__m256i *)(distance + 4), distances[1]);
+            for (uint32_t v = 0; v < RP_SCAN_GROUP; v++)
+                if (distance[v] < limit)
+                    out[found++] = (rp_sieve_hit){
+                        first_slot + (uint32_t)(block * RP_SCAN_GROUP) + v, (uint32_t)distance[v] };
+        }
+    }
+    *blocks_done = block;
+    return found;
+}
+
+static float
+add_lanes(__m256 x)
+{
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
+}
+
+static __m256
+load_codes(const int8_t *codes)
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)codes)));
+}
+
+static float
+dot_codes_avx2(const float *query, const int8_t *codes, size_t n)
+{
+    __m256 a = _mm256_setzero_ps(), b = _mm256_setzero_ps();
+    for (size_t i = 0; i < n; i += 16) {
+        a = _mm256_fmadd_ps(load_codes(codes + i), _mm256_loadu_ps(query + i), a);
+        b = _mm256_fmadd_ps(load_codes(codes + i + 8), _mm256_loadu_ps(query + i + 8), b);
+    }
+    return add_lanes(_mm256_add_ps(a, b));
+}
+
+static float
+dot_avx2(const float *a, const float *b, size_t n)
+{
+    __m256 x = _mm256_setzero_ps(), y = _mm256_setzero_ps();
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        x = _mm256_fmadd_ps(_mm256_loadu_ps(a + i), _mm256_loadu_ps(b + i), x);
+        y = _mm256_fmadd_ps(_mm256_loadu_ps(a + i + 8), _mm256_loadu_ps(b + i + 8), y);
+    }
+    float rest = 0;
+    for (; i < n; i++)
+        rest += a[i] * b[i];
+    return add_lanes(_mm256_add_ps(x, y)) + rest;
+}
+
+const rp_scan_kernels rp_scan_avx2 = { "avx2", sieve_avx2, dot_codes_avx2, dot_avx2 };

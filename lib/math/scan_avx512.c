@@ -1,0 +1,99 @@
+/* scan_avx512.c - the kernels of scan.h for AVX-512 with VPOPCNTDQ: one register
+ * holds the same word of eight vectors, so distances come out side by side. */
+#include "math/scan_internal.h"
+
+#include <immintrin.h>
+
+/* Rare: write the lanes of `mask` as hits. */
+static size_t
+write_hits(__mmask8 mask, __m512i distances, uint32_t slot, rp_sieve_hit *out)
+{
+    uint64_t distance[RP_SCAN_GROUP];
+    size_t found = 0;
+    _mm512_storeu_si512(distance, distances);
+    for (unsigned bits = mask; bits; bits &= bits - 1) {
+        const unsigned lane = (unsigned)__builtin_ctz(bits);
+        out[found++] = (rp_sieve_hit){ slot + lane, (uint32_t)distance[lane] };
+    }
+    return found;
+}
+
+/* `words` is a constant in each caller below, so the loop over them unrolls. */
+static inline __attribute__((always_inline)) RP_SCAN_RACY size_t
+sieve_words(const uint64_t *blocks, size_t block_count, const size_t words, const uint64_t *query,
+            uint32_t limit, uint32_t first_slot, rp_sieve_hit *out, size_t room,
+            size_t *blocks_done)
+{
+    const __m512i bound = _mm512_set1_epi64(limit);
+    size_t found = 0, block = 0;
+    for (; block < block_count && room - found >= RP_SCAN_GROUP; block++) {
+        const uint64_t *bits = blocks + block * words * RP_SCAN_GROUP;
+        __m512i even = _mm512_setzero_si512(), odd = _mm512_setzero_si512();
+        for (size_t w = 0; w < words; w++) {
+            const __m512i differing = _mm512_xor_si512(_mm512_loadu_si512(bits + w * RP_SCAN_GROUP),
+                                                       _mm512_set1_epi64((long long)query[w]));
+            if (w & 1)
+                odd = _mm512_add_epi64(odd, _mm512_popcnt_epi64(differing));
+            else
+                even = _mm512_add_epi64(even, _mm512_popcnt_epi64(differing));
+        }
+        const __m512i distances = _mm512_add_epi64(even, odd);
+        const __mmask8 near = _mm512_cmplt_epu64_mask(distances, bound);
+        if (__builtin_expect(near != 0, 0))
+            found += write_hits(near, distances, first_slot + (uint32_t)(block * RP_SCAN_GROUP),
+                                out + found);
+    }
+    *blocks_done = block;
+    return found;
+}
+
+static RP_SCAN_RACY size_t
+sieve_avx512(const uint64_t *blocks, size_t block_count, size_t words, const uint64_t *query,
+             uint32_t limit, uint32_t first_slot, rp_sieve_hit *out, size_t room,
+             size_t *blocks_done)
+{
+    switch (words) {
+    case 6: /* 384 numbers: MiniLM */
+        return sieve_words(blocks, block_count, 6, query, limit, first_slot, out, room, blocks_done);
+    case 12: /* 768: BERT base, ModernBERT */
+        return sieve_words(blocks, block_count, 12, query, limit, first_slot, out, room, blocks_done);
+    default:
+        return sieve_words(blocks, block_count, words, query, limit, first_slot, out, room, blocks_done);
+    }
+}
+
+static float
+dot_codes_avx512(const float *query, const int8_t *codes, size_t n)
+{
+    __m512 a = _mm512_setzero_ps(), b = _mm512_setzero_ps();
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        const __m512 x = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(codes + i))));
+        const __m512 y = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(codes + i + 16))));
+        a = _mm512_fmadd_ps(x, _mm512_loadu_ps(query + i), a);
+        b = _mm512_fmadd_ps(y, _mm512_loadu_ps(query + i + 16), b);
+    }
+    if (i < n) {
+        const __m512 x = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(codes + i))));
+        a = _mm512_fmadd_ps(x, _mm512_loadu_ps(query + i), a);
+    }
+    return _mm512_reduce_add_ps(_mm512_add_ps(a, b));
+}
+
+static float
+dot_avx512(const float *a, const float *b, size_t n)
+{
+    __m512 x = _mm512_setzero_ps(), y = _mm512_setzero_ps();
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        x = _mm512_fmadd_ps(_mm512_loadu_ps(a + i), _mm512_loadu_ps(b + i), x);
+        y = _mm512_fmadd_ps(_mm512_loadu_ps(a + i + 16), _mm512_loadu_ps(b + i + 16), y);
+    }
+    for (; i < n; i += 16) {
+        const __mmask16 rest = n - i >= 16 ? 0xffff : (__mmask16)((1u << (n - i)) - 1);
+        x = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(rest, a + i), _mm512_maskz_loadu_ps(rest, b + i), x);
+    }
+    return _mm512_reduce_add_ps(_mm512_add_ps(x, y));
+}
+
+const rp_scan_kernels rp_scan_avx512 = { "avx512", sieve_avx512, dot_codes_avx512, dot_avx512 };
