@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/npy.h"
 #include "base/queue.h"
 #include "base/random.h"
 #include "test_support.h"
@@ -249,6 +250,39 @@ test_a_file_is_replaced_whole_and_bounded_when_read(void **state)
     rp_buffer_fini(&buffer);
 }
 
+static void
+test_an_npy_file_is_read_back_and_a_bad_one_refused(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/reprise-test-XXXXXX";
+    close(mkstemp(path));
+    rp_error error = { { 0 } };
+    rp_buffer bytes;
+    rp_buffer_init(&bytes, 0);
+    const float values[6] = { 1, 2, 3, 4, 5, -6.5f };
+    rp_npy_write_header(2, 3, &bytes);
+    assert_int_equal(bytes.len % 64, 0);
+    rp_buffer_append(&bytes, (rp_str){ (const char *)values, sizeof values });
+    rp_npy npy;
+    assert_int_equal(rp_file_replace(path, rp_buffer_str(&bytes), 0600, &error), RP_OK);
+    assert_int_equal(rp_npy_open(path, &npy, &error), RP_OK);
+    assert_true(npy.rows == 2 && npy.columns == 3);
+    assert_memory_equal(npy.values, values, sizeof values);
+    rp_npy_close(&npy);
+    /* One value less; another type; a header that reaches past the end. */
+    bytes.len -= 4;
+    assert_int_equal(rp_file_replace(path, rp_buffer_str(&bytes), 0600, &error), RP_OK);
+    assert_int_equal(rp_npy_open(path, &npy, &error), RP_ERR_TRUNCATED);
+    memcpy(strstr(bytes.ptr + 10, "<f4"), "<f8", 3);
+    assert_int_equal(rp_file_replace(path, rp_buffer_str(&bytes), 0600, &error), RP_OK);
+    assert_int_equal(rp_npy_open(path, &npy, &error), RP_ERR_INVALID);
+    bytes.ptr[9] = (char)0xff;
+    assert_int_equal(rp_file_replace(path, rp_buffer_str(&bytes), 0600, &error), RP_OK);
+    assert_int_equal(rp_npy_open(path, &npy, &error), RP_ERR_INVALID);
+    rp_buffer_fini(&bytes);
+    unlink(path);
+}
+
 int
 main(void)
 {
@@ -263,6 +297,7 @@ main(void)
         cmocka_unit_test(test_fields_cannot_be_shifted_into_each_other),
         cmocka_unit_test(test_random_numbers_repeat_and_stay_in_range),
         cmocka_unit_test(test_a_queue_loses_nothing_and_refuses_when_full),
+        cmocka_unit_test(test_an_npy_file_is_read_back_and_a_bad_one_refused),
         cmocka_unit_test(test_a_file_is_replaced_whole_and_bounded_when_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
