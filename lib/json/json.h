@@ -53,10 +53,13 @@ typedef struct rp_json_reader rp_json_reader; /* keeps buffers between documents
 RP_NODISCARD rp_status rp_json_reader_new(rp_json_reader **out);
 void rp_json_reader_free(rp_json_reader *reader);
 
+#define RP_JSON_SIZE_MAX ((size_t)64 << 20) /* bytes of a document */
+
 /* Parse one document. Depth is at most RP_JSON_DEPTH_MAX. Fails:
  * RP_ERR_INVALID (not JSON), RP_ERR_EXISTS (a name twice in one object),
- * RP_ERR_LIMIT (too deep, or the arena's bound), RP_ERR_UNSUPPORTED (an integer
- * beyond 64 bits), RP_ERR_NOMEM. The sentence never quotes the document. */
+ * RP_ERR_LIMIT (too large, too deep, or the arena's bound), RP_ERR_UNSUPPORTED (an
+ * integer beyond 64 bits, or a number beyond double), RP_ERR_NOMEM. The sentence never
+ * quotes the document. A tree takes about 40 bytes a value, and the document's size. */
 RP_NODISCARD rp_status rp_json_parse(rp_json_reader *reader, rp_arena *arena, rp_str document,
                                      const rp_json **out, rp_error *error);
 
@@ -72,13 +75,17 @@ bool rp_json_is_true(const rp_json *value);
 
 /* Append the canonical form: names sorted bytewise, no white space, shortest
  * escapes, integers in decimal, and a DOUBLE that is integral below 2^53 as that
- * integer (1.0 and 1 are one number); other doubles with %.17g. Equal values give
- * equal bytes and the reverse. */
+ * integer (1.0 and 1 are one number); other doubles with the shortest digits that read
+ * back, and never as an integer. Equal values give equal bytes and the reverse; only a
+ * DOUBLE from 2^53 on differs from an INT of the same value, for it may have been
+ * rounded. */
 void rp_json_write_canonical(const rp_json *value, rp_buffer *out);
 /* The same but members stay in document order: for forwarding a value. */
 void rp_json_write(const rp_json *value, rp_buffer *out);
 /* A quoted, escaped string. Invalid UTF-8 becomes U+FFFD. */
 void rp_json_write_string(rp_str text, rp_buffer *out);
+/* The same without the quotes: the inside of a string that is written in parts. */
+void rp_json_write_string_part(rp_str text, rp_buffer *out);
 
 /* A writer that puts the commas. Values inside an object need rp_json_key first.
  *   rp_json_open(&w, '{'); rp_json_key(&w, "id"); rp_json_put_string(&w, id);
