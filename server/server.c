@@ -1,0 +1,602 @@
+/* server.c - see server.h. Start and end of the threads, and the configuration in force.
+ *
+ * The end, in this order: no new connections; requests under way (bounded); what is
+ * then still under way is broken off on its own loop, so that nothing more is handed
+ * to other threads; the batcher and the pool (their last posts reach the loops);
+ * the loops; and last the cache, which commits what was admitted. */
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "server/server_internal.h"
+
+#include <errno.h>
+#include <math.h>
+#include <reprise/reprise.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    POOL_THREADS = 2,      /* disk reads and late embeddings; a guess */
+    POOL_QUEUE_MAX = 1024, /* a guess; a full queue costs a miss or a vector, never a wait */
+};
+
+/* ---- the configuration in force ------------------------------------------------ */
+
+rp_site *
+rp_site_ref(rp_site *site)
+{
+    atomic_fetch_add_explicit(&site->refs, 1, memory_order_relaxed);
+    return site;
+}
+
+void
+rp_site_unref(rp_site *site)
+{
+    if (!site || atomic_fetch_sub_explicit(&site->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    rp_tenants_free(site->tenants);
+    free(site->rules);
+    rp_config_unref(site->config);
+    free(site);
+}
+
+static rp_cache_mode
+cache_mode(rp_mode mode)
+{
+    return mode == RP_MODE_SERVE    ? RP_CACHE_SERVE
+           : mode == RP_MODE_SHADOW ? RP_CACHE_SHADOW
+                                    : RP_CACHE_OFF;
+}
+
+static rp_status
+fill_rules(rp_cache *cache, const rp_route_config *route, rp_rules *rules, rp_error *error)
+{
+    rp_rules_init(rules);
+    rules->mode = cache_mode(route->mode);
+    rules->exact = route->exact;
+    rules->semantic = route->semantic;
+    rules->min_similarity = isnan(route->min_similarity) ? -1 : (float)route->min_similarity;
+    rules->ttl_us = route->ttl_us;
+    rules->ttl_max_us = route->ttl_max_us;
+    rules->volatile_ttl_us = route->volatile_ttl_us;
+    rules->temperature_max = route->temperature_max;
+    rules->strict_gates = route->strict_gates;
+    return rp_cache_decider(cache, rp_str_of(route->name), rp_str_of(route->policy),
+                            route->error_max, &rules->decider, error);
+}
+
+static rp_status
+make_site(rp_cache *cache, const rp_config *config, rp_site **out, rp_error *error)
+{
+    rp_site *site = calloc(1, sizeof *site);
+    if (!site)
+        return rp_fail(error, RP_ERR_NOMEM, "no memory for the configuration");
+    atomic_init(&site->refs, 1);
+    site->config = rp_config_ref(config);
+    site->rules = calloc(config->route_count, sizeof *site->rules);
+    rp_status status = site->rules ? RP_OK : RP_ERR_NOMEM;
+    if (status == RP_OK)
+        status = rp_tenants_new(config, rp_store_secret(rp_cache_store_of(cache)),
+                                &site->tenants, error);
+    for (size_t i = 0; status == RP_OK && i < config->route_count; i++)
+        status = fill_rules(cache, &config->routes[i], &site->rules[i], error);
+    if (status != RP_OK) {
+        rp_site_unref(site);
+        return status;
+    }
+    *out = site;
+    return RP_OK;
+}
+
+typedef struct site_change {
+    rp_worker *worker;
+    rp_site *site; /* a reference */
+} site_change;
+
+static void
+change_site(void *context)
+{
+    site_change *change = context;
+    rp_site_unref(change->worker->site);
+    change->worker->site = change->site;
+    free(change);
+}
+
+static void
+warn_if_differs(const char *key, const char *old, const char *new)
+{
+    if ((old == NULL) != (new == NULL) || (old && strcmp(old, new) != 0))
+        rp_log(RP_LOG_WARNING, "%s changed in the configuration; it takes effect at the next start",
+               key);
+}
+
+static void
+apply_log_level(const rp_config *config)
+{
+    static const char *const names[] = { "debug", "info", "warning", "error" };
+    for (size_t i = 0; config->log_level && i < RP_COUNT(names); i++)
+        if (strcmp(config->log_level, names[i]) == 0)
+            rp_log_set_level((rp_log_level)i);
+    rp_log_set_json(config->log_json);
+}
+
+rp_status
+rp_server_reload(rp_server *server, const rp_config *config, rp_error *error)
+{
+    rp_site *site;
+    if (config->upstream_count == 0)
+        return rp_fail(error, RP_ERR_INVALID, "no upstream is configured");
+    rp_status status = make_site(server->cache, config, &site, error);
+    if (status != RP_OK)
+        return status;
+    const rp_config *old = server->site->config;
+    warn_if_differs("listen", old->listen, config->listen);
+    warn_if_differs("data", old->data, config->data);
+    warn_if_differs("encoder.model", old->encoder_model, config->encoder_model);
+    warn_if_differs("access_log", old->access_log, config->access_log);
+    apply_log_level(config);
+    if (config->tls_certificate && rp_http_server_reload_tls(server->http, error) != RP_OK)
+        rp_log(RP_LOG_ERROR, "the old certificate stays: %s", error->text);
+    for (size_t i = 0; i < server->worker_count; i++) {
+        site_change *change = malloc(sizeof *change);
+        if (!change)
+            continue; /* this loop keeps the old one */
+        *change = (site_change){ &server->workers[i], rp_site_ref(site) };
+        if (rp_loop_post(server->workers[i].loop, change_site, change) != RP_OK) {
+            rp_site_unref(site);
+            free(change);
+        }
+    }
+    pthread_mutex_lock(&server->lock);
+    rp_site *before = server->site;
+    server->site = site;
+    pthread_mutex_unlock(&server->lock);
+    rp_site_unref(before);
+    rp_access_log_reopen(server->log);
+    return RP_OK;
+}
+
+/* ---- start --------------------------------------------------------------------- */
+
+static void
+warn(void *context, const char *sentence)
+{
+    (void)context;
+    rp_log(RP_LOG_WARNING, "%s", sentence);
+}
+
+static rp_status
+open_cache(rp_server *server, const rp_config *config, rp_error *error)
+{
+    const rp_encoder_options encoder = {
+        .precision = config->encoder_precision,
+        .tier = config->encoder_tier,
+        .adapter = config->encoder_adapter,
+    };
+    const rp_cache_options options = {
+        .folder = config->data,
+        .model = config->encoder_off ? NULL : config->encoder_model,
+        .encoder_options = &encoder,
+        .disk_max = config->disk_max,
+        .memory_max = config->memory_max,
+        .seed = config->seed,
+        .load_in_background = true,
+        .warn = warn,
+    };
+    return rp_cache_open(&options, &server->cache, error);
+}
+
+static rp_status
+start_batcher(rp_server *server, const rp_config *config, rp_error *error)
+{
+    const rp_encoder *encoder = rp_cache_encoder(server->cache);
+    if (!encoder)
+        return RP_OK;
+    const rp_batcher_options options = { .threads = config->pool_threads };
+    return rp_batcher_new(encoder, &options, &server->batcher, error);
+}
+
+static rp_status
+make_worker(rp_server *server, rp_worker *worker, uint64_t seed, rp_error *error)
+{
+    worker->server = server;
+    worker->site = rp_site_ref(server->site);
+    rp_random_init(&worker->random, seed);
+    rp_buffer_init(&worker->scratch, 0);
+    rp_buffer_init(&worker->line, 0);
+    if (rp_json_reader_new(&worker->json) != RP_OK || rp_loop_new(&worker->loop) != RP_OK)
+        return rp_fail(error, RP_ERR_NOMEM, "no memory for an event loop");
+    return RP_OK;
+}
+
+/* Half the cores wait and copy, the other half embed; at most 8, where one loop alone
+ * serves tens of thousands of exact hits a second. */
+static size_t
+default_loops(void)
+{
+    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    return cores < 4 ? 1 : (size_t)RP_MIN(cores / 2, 8);
+}
+
+static rp_status
+make_workers(rp_server *server, const rp_config *config, rp_error *error)
+{
+    const size_t count = config->loop_threads ? config->loop_threads : default_loops();
+    uint64_t seeds[2];
+    rp_status status = rp_random_secret(seeds, sizeof seeds);
+    if (status != RP_OK)
+        return rp_fail(error, status, "the system gives no random numbers");
+    server->workers = calloc(count, sizeof *server->workers);
+    server->loops = calloc(count, sizeof(rp_loop *));
+    if (!server->workers || !server->loops)
+        return rp_fail(error, RP_ERR_NOMEM, "no memory for %zu event loops", count);
+    for (; status == RP_OK && server->worker_count < count; server->worker_count++) {
+        const size_t at = server->worker_count;
+        status = make_worker(server, &server->workers[at], seeds[0] + at * seeds[1], error);
+        server->loops[at] = server->workers[at].loop;
+    }
+    return status;
+}
+
+static rp_status
+listen_for_clients(rp_server *server, const rp_config *config, rp_error *error)
+{
+    const rp_http_server_options options = {
+        .listen = config->listen,
+        .body_buffer_max = config->cacheable_max,
+        .body_size_max = config->body_max,
+        .head_timeout_us = config->head_timeout_us,
+        .body_timeout_us = config->body_timeout_us,
+        .idle_timeout_us = config->idle_timeout_us,
+        .connections_max = config->connections_max,
+        .tls_certificate = config->tls_certificate,
+        .tls_key = config->tls_key,
+    };
+    rp_http_handler handler = rp_visit_handler;
+    handler.context = server;
+    return rp_http_server_new(server->loops, server->worker_count, &options, &handler,
+                              &server->http, error);
+}
+
+static rp_status
+start_parts(rp_server *server, const rp_config *config, rp_error *error)
+{
+    rp_status status = rp_metrics_new(&server->metrics);
+    if (status == RP_OK)
+        status = rp_access_log_new(config->access_log ? config->access_log : "off",
+                                   server->metrics, &server->log, error);
+    if (status == RP_OK)
+        status = rp_flights_new(config->cacheable_max, &server->flights);
+    if (status == RP_OK)
+        status = open_cache(server, config, error);
+    if (status == RP_OK)
+        status = make_site(server->cache, config, &server->site, error);
+    if (status == RP_OK)
+        status = start_batcher(server, config, error);
+    if (status == RP_OK)
+        status = rp_pool_new(POOL_THREADS, POOL_QUEUE_MAX, &server->pool, error);
+    if (status == RP_OK)
+        status = make_workers(server, config, error);
+    if (status == RP_OK)
+        status = listen_for_clients(server, config, error);
+    for (size_t i = 0; status == RP_OK && i < server->worker_count; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "loop-%u", (unsigned)i % 1000);
+        status = rp_loop_start(server->workers[i].loop, name);
+        server->running_count += status == RP_OK;
+    }
+    return status;
+}
+
+rp_status
+rp_server_start(const rp_config *config, rp_server **out, rp_error *error)
+{
+    if (config->upstream_count == 0)
+        return rp_fail(error, RP_ERR_INVALID,
+                       "no upstream is configured; give --upstream URL or upstreams: in the file");
+    rp_server *server = calloc(1, sizeof *server);
+    if (!server)
+        return rp_fail(error, RP_ERR_NOMEM, "no memory for the server");
+    pthread_mutex_init(&server->lock, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&server->drained_changed, &attributes);
+    pthread_condattr_destroy(&attributes);
+    server->started_us = rp_clock_wall_us(&rp_clock_system);
+    apply_log_level(config);
+    rp_error own = { { 0 } };
+    const rp_status status = start_parts(server, config, error ? error : &own);
+    if (status != RP_OK) {
+        if (error && !error->text[0])
+            (void)!rp_fail(error, status, "cannot start: %s", rp_status_name(status));
+        rp_server_stop(server);
+        return status;
+    }
+    *out = server;
+    return RP_OK;
+}
+
+/* ---- the end ------------------------------------------------------------------- */
+
+static void
+on_all_gone(void *context)
+{
+    rp_server *server = context;
+    pthread_mutex_lock(&server->lock);
+    server->has_drained = true;
+    pthread_cond_broadcast(&server->drained_changed);
+    pthread_mutex_unlock(&server->lock);
+}
+
+void
+rp_server_drain(rp_server *server)
+{
+    if (atomic_exchange(&server->is_draining, true))
+        return;
+    rp_http_server_drain(server->http, on_all_gone, server);
+}
+
+bool
+rp_server_wait_drained(rp_server *server, int64_t timeout_us)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += timeout_us / 1000000;
+    until.tv_nsec += timeout_us % 1000000 * 1000;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    pthread_mutex_lock(&server->lock);
+    while (!server->has_drained &&
+           pthread_cond_timedwait(&server->drained_changed, &server->lock, &until) != ETIMEDOUT)
+        ;
+    const bool drained = server->has_drained;
+    pthread_mutex_unlock(&server->lock);
+    return drained;
+}
+
+/* On the worker's own loop: from now on it hands nothing to batcher or pool. */
+static void
+quiesce(void *context)
+{
+    rp_worker *worker = context;
+    rp_server *server = worker->server;
+    worker->is_stopping = true;
+    rp_visits_abort(worker);
+    pthread_mutex_lock(&server->lock);
+    server->quiet_count++;
+    pthread_cond_broadcast(&server->drained_changed);
+    pthread_mutex_unlock(&server->lock);
+}
+
+static void
+quiesce_workers(rp_server *server)
+{
+    size_t posted = 0;
+    for (size_t i = 0; i < server->running_count; i++)
+        posted += rp_loop_post(server->workers[i].loop, quiesce, &server->workers[i]) == RP_OK;
+    pthread_mutex_lock(&server->lock);
+    while (server->quiet_count < posted)
+        pthread_cond_wait(&server->drained_changed, &server->lock);
+    pthread_mutex_unlock(&server->lock);
+}
+
+/* On the worker's own loop, the last thing it does. */
+static void
+close_worker(void *context)
+{
+    rp_worker *worker = context;
+    for (size_t i = 0; i < worker->client_count; i++) {
+        rp_http_client_free(worker->clients[i].client);
+        free(worker->clients[i].proxy);
+        free(worker->clients[i].authorities);
+    }
+    worker->client_count = 0;
+    rp_visits_discard(worker);
+    rp_loop_stop(worker->loop);
+}
+
+static void
+stop_workers(rp_server *server)
+{
+    for (size_t i = 0; i < server->running_count; i++)
+        if (rp_loop_post(server->workers[i].loop, close_worker, &server->workers[i]) == RP_OK)
+            rp_loop_join(server->workers[i].loop);
+    rp_http_server_free(server->http);
+    for (size_t i = 0; i < server->worker_count; i++) {
+        rp_worker *worker = &server->workers[i];
+        rp_loop_free(worker->loop);
+        rp_site_unref(worker->site);
+        rp_json_reader_free(worker->json);
+        rp_buffer_fini(&worker->scratch);
+        rp_buffer_fini(&worker->line);
+    }
+    free(server->workers);
+    free(server->loops);
+}
+
+void
+rp_server_stop(rp_server *server)
+{
+    if (!server)
+        return;
+    if (server->http && !atomic_load(&server->is_draining))
+        rp_server_drain(server);
+    quiesce_workers(server);
+    rp_batcher_free(server->batcher);
+    rp_pool_free(server->pool);
+    stop_workers(server);
+    rp_flights_free(server->flights);
+    rp_site_unref(server->site);
+    rp_cache_close(server->cache);
+    rp_access_log_free(server->log);
+    rp_metrics_free(server->metrics);
+    pthread_cond_destroy(&server->drained_changed);
+    pthread_mutex_destroy(&server->lock);
+    free(server);
+}
+
+/* ---- for others ------------------------------------------------------------------ */
+
+rp_str
+rp_server_address(const rp_server *server)
+{
+    return rp_http_server_address(server->http);
+}
+
+rp_cache *
+rp_server_cache(rp_server *server)
+{
+    return server->cache;
+}
+
+rp_metrics *
+rp_server_metrics(rp_server *server)
+{
+    return server->metrics;
+}
+
+const rp_config *
+rp_server_config(rp_server *server)
+{
+    pthread_mutex_lock(&server->lock);
+    const rp_config *config = rp_config_ref(server->site->config);
+    pthread_mutex_unlock(&server->lock);
+    return config;
+}
+
+rp_loop *const *
+rp_server_loops(rp_server *server, size_t *count)
+{
+    *count = server->worker_count;
+    return server->loops;
+}
+
+bool
+rp_server_is_draining(const rp_server *server)
+{
+    return atomic_load(&server->is_draining);
+}
+
+rp_status
+rp_server_run_blocking(rp_server *server, rp_loop_call *call, void *context)
+{
+    return rp_pool_submit(server->pool, call, context);
+}
+
+void
+rp_server_set_native_handler(rp_server *server, rp_native_handler *handler, void *context)
+{
+    server->native_context = context;
+    server->native = handler;
+}
+
+typedef struct reason_writer {
+    rp_buffer *out;
+    const char *kind, *name, *label;
+} reason_writer;
+
+static bool
+write_reason(void *context, const char *kind, const char *reason, uint64_t count)
+{
+    const reason_writer *writer = context;
+    if (strcmp(kind, writer->kind) == 0 && count) {
+        rp_buffer_printf(writer->out, "%s{%s=\"", writer->name, writer->label);
+        rp_metrics_write_label(writer->out, reason);
+        rp_buffer_printf(writer->out, "\"} %llu\n", (unsigned long long)count);
+    }
+    return true;
+}
+
+static void
+write_reasons(rp_server *server, rp_buffer *out)
+{
+    reason_writer gates = { out, "gate", "reprise_cache_gate_rejections_total", "gate" };
+    rp_buffer_append(out, RP_STR("# HELP reprise_cache_gate_rejections_total Candidates that a "
+                                 "gate turned down.\n"
+                                 "# TYPE reprise_cache_gate_rejections_total counter\n"));
+    rp_cache_reasons(server->cache, write_reason, &gates);
+    reason_writer failures = { out, "failure", "reprise_cache_failures_total", "reason" };
+    rp_buffer_append(out, RP_STR("# HELP reprise_cache_failures_total Failures inside the cache "
+                                 "that became misses.\n"
+                                 "# TYPE reprise_cache_failures_total counter\n"));
+    rp_cache_reasons(server->cache, write_reason, &failures);
+}
+
+/* Pages of this process in memory, from the second number of /proc/self/statm. */
+static double
+resident_bytes(void)
+{
+    FILE *file = fopen("/proc/self/statm", "r");
+    unsigned long total = 0, resident = 0;
+    if (!file)
+        return 0;
+    if (fscanf(file, "%lu %lu", &total, &resident) != 2)
+        resident = 0;
+    fclose(file);
+    return (double)resident * (double)sysconf(_SC_PAGESIZE);
+}
+
+static void
+write_cache_gauges(rp_server *server, rp_buffer *out)
+{
+    rp_cache_stats stats;
+    rp_cache_stats_get(server->cache, &stats);
+    rp_metrics_write_value(out, "reprise_entries", "gauge", "Entries in the store.", "",
+                           (double)stats.entries);
+    rp_metrics_write_value(out, "reprise_vectors", "gauge", "Vectors in the index.", "",
+                           (double)stats.vectors);
+    rp_buffer_append(out, RP_STR("# HELP reprise_memory_bytes Heap by use.\n"
+                                 "# TYPE reprise_memory_bytes gauge\n"));
+    rp_buffer_printf(out,
+                     "reprise_memory_bytes{use=\"index\"} %llu\n"
+                     "reprise_memory_bytes{use=\"store\"} %llu\n"
+                     "reprise_memory_bytes{use=\"policy\"} %llu\n",
+                     (unsigned long long)stats.index_bytes, (unsigned long long)stats.memory_bytes,
+                     (unsigned long long)stats.policy_bytes);
+    rp_metrics_write_value(out, "reprise_disk_bytes", "gauge", "Bytes of the store's file.", "",
+                           (double)stats.disk_bytes);
+    rp_buffer_printf(out,
+                     "# HELP reprise_evictions_total Entries that left on their own.\n"
+                     "# TYPE reprise_evictions_total counter\n"
+                     "reprise_evictions_total{reason=\"budget\"} %llu\n"
+                     "reprise_evictions_total{reason=\"expired\"} %llu\n"
+                     "reprise_evictions_total{reason=\"damaged\"} %llu\n",
+                     (unsigned long long)stats.evicted, (unsigned long long)stats.expired,
+                     (unsigned long long)stats.damaged);
+    rp_metrics_write_value(out, "reprise_admission_paused", "gauge",
+                           "1 while the store takes nothing new (disk full, I/O error).", "",
+                           stats.admission_paused);
+    rp_metrics_write_value(out, "reprise_ready", "gauge", "1 when the index is loaded.", "",
+                           stats.ready);
+    rp_metrics_write_value(out, "reprise_semantic", "gauge", "1 when the semantic tier is on.", "",
+                           stats.semantic);
+    rp_buffer_printf(out,
+                     "# HELP reprise_build_info Version and encoder.\n"
+                     "# TYPE reprise_build_info gauge\n"
+                     "reprise_build_info{version=\"%s\",model=\"",
+                     RP_VERSION);
+    const rp_encoder *encoder = rp_cache_encoder(server->cache);
+    if (encoder)
+        rp_buffer_append(out, rp_encoder_name(encoder));
+    rp_buffer_printf(out, "\",fingerprint=\"%s\"} 1\n", stats.fingerprint);
+}
+
+void
+rp_server_write_metrics(rp_server *server, rp_buffer *out)
+{
+    rp_metrics_write(server->metrics, out);
+    write_reasons(server, out);
+    write_cache_gauges(server, out);
+    rp_metrics_write_value(out, "reprise_connections", "gauge", "Open client connections.", "",
+                           (double)rp_http_server_connections(server->http));
+    rp_metrics_write_value(out, "reprise_in_flight_shared", "gauge",
+                           "Upstream calls that identical requests may join.", "",
+                           (double)rp_flights_count(server->flights));
+    rp_metrics_write_value(out, "reprise_encoder_waiting", "gauge", "Texts waiting to be encoded.",
+                           "", server->batcher ? (double)rp_batcher_waiting(server->batcher) : 0);
+    rp_metrics_write_value(out, "process_resident_memory_bytes", "gauge",
+                           "Resident memory of the process.", "", resident_bytes());
+}

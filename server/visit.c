@@ -1,0 +1,972 @@
+/* visit.c - one client request, from its arrival to the last byte of its reply.
+ *
+ *     on_request    which kind of path is it
+ *     understand    body, headers, tenant, route, scope        (bad: 4xx or bypass)
+ *     look_up       exact tier, here, without waiting
+ *       cold        its reply is on disk: pool, and back
+ *       semantic    batcher: embed, search, decide; and back
+ *     conclude      hit: replay. Anything else: upstream.c
+ *     rp_visit_end  counted, logged, gone
+ *
+ * An exact hit never leaves the loop's thread and copies nothing of the request.
+ * While another thread works on `query` a timer runs: when lookup_deadline passes,
+ * the request goes on without the cache and the late result is only used to give
+ * the new entry its vector. */
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "server/server_internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+int64_t
+rp_now_us(void)
+{
+    return rp_clock_monotonic_us(&rp_clock_system);
+}
+
+/* ---- life ---------------------------------------------------------------------- */
+
+rp_visit *
+rp_visit_ref(rp_visit *visit)
+{
+    atomic_fetch_add_explicit(&visit->refs, 1, memory_order_relaxed);
+    return visit;
+}
+
+static void
+hold_visit(void *context)
+{
+    rp_visit_ref(context);
+}
+
+static void
+discard(rp_visit *visit)
+{
+    rp_timer_free(visit->timer);
+    rp_arena_fini(&visit->arena);
+    rp_arena_fini(&visit->query_arena);
+    rp_buffer_fini(&visit->encoded);
+    rp_buffer_fini(&visit->collect);
+    free(visit);
+}
+
+/* On the loop's thread. */
+static void
+release(void *context)
+{
+    rp_visit *visit = context;
+    rp_worker *worker = visit->worker;
+    if (visit->has_query)
+        rp_query_fini(&visit->query);
+    rp_flight_unref(visit->flight);
+    rp_reply_reader_free(visit->reader);
+    rp_site_unref(visit->site);
+    if (visit->timer)
+        rp_timer_clear(visit->timer);
+    if (visit->previous)
+        visit->previous->next = visit->next;
+    else
+        worker->active = visit->next;
+    if (visit->next)
+        visit->next->previous = visit->previous;
+    if (worker->idle_count == RP_WORKER_IDLE_MAX) {
+        discard(visit);
+        return;
+    }
+    rp_arena_reset(&visit->arena);
+    rp_arena_reset(&visit->query_arena);
+    /* A large reply must not stay with an idle visit. */
+    rp_buffer_fini(&visit->encoded);
+    rp_buffer_fini(&visit->collect);
+    visit->next = worker->idle;
+    worker->idle = visit;
+    worker->idle_count++;
+}
+
+void
+rp_visits_discard(rp_worker *worker)
+{
+    while (worker->idle) {
+        rp_visit *visit = worker->idle;
+        worker->idle = visit->next;
+        discard(visit);
+    }
+    worker->idle_count = 0;
+}
+
+void
+rp_visits_abort(rp_worker *worker)
+{
+    for (rp_visit *visit = worker->active, *next; visit; visit = next) {
+        rp_visit_ref(visit);
+        rp_visit_end(visit, RP_VISIT_ABORTED);
+        rp_visit_cancel(visit);
+        next = visit->next; /* still in the list: we refer to it */
+        rp_visit_unref(visit);
+    }
+}
+
+void
+rp_visit_unref(rp_visit *visit)
+{
+    if (atomic_fetch_sub_explicit(&visit->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    if (rp_loop_is_current(visit->worker->loop))
+        release(visit);
+    else
+        (void)!rp_loop_post(visit->worker->loop, release, visit);
+}
+
+static void on_wake(void *context);
+
+static rp_visit *
+take_visit(rp_worker *worker)
+{
+    rp_visit *visit = worker->idle;
+    rp_timer *timer = NULL;
+    rp_arena arena, query_arena;
+    if (visit) {
+        worker->idle = visit->next;
+        worker->idle_count--;
+        timer = visit->timer;
+        arena = visit->arena;
+        query_arena = visit->query_arena;
+    } else {
+        visit = malloc(sizeof *visit);
+        if (!visit)
+            return NULL;
+        rp_arena_init(&arena, 0);
+        rp_arena_init(&query_arena, 0);
+    }
+    /* All but the large parts that are filled in before they are read. */
+    memset(visit, 0, offsetof(rp_visit, headers));
+    memset(&visit->identity, 0, offsetof(rp_visit, request) - offsetof(rp_visit, identity));
+    memset((char *)visit + offsetof(rp_visit, has_query), 0,
+           sizeof *visit - offsetof(rp_visit, has_query));
+    visit->timer = timer;
+    visit->arena = arena;
+    visit->query_arena = query_arena;
+    visit->worker = worker;
+    atomic_init(&visit->refs, 1);
+    rp_buffer_init(&visit->encoded, 0);
+    rp_buffer_init(&visit->collect, 0);
+    visit->report.similarity = visit->report.risk = (double)NAN;
+    visit->report.kind = RP_KIND_BYPASS;
+    visit->report.ttl_us = -1;
+    visit->report.saved = visit->usage = (rp_usage){ -1, -1 };
+    visit->waiter.loop = worker->loop;
+    visit->waiter.wake = on_wake;
+    visit->waiter.hold = hold_visit;
+    visit->waiter.context = visit;
+    visit->next = worker->active;
+    if (visit->next)
+        visit->next->previous = visit;
+    worker->active = visit;
+    return visit;
+}
+
+/* ---- the end ------------------------------------------------------------------- */
+
+static void
+count_stages(rp_visit *visit)
+{
+    rp_metrics *metrics = visit->worker->server->metrics;
+    if (visit->parse_us > 0)
+        rp_metrics_stage(metrics, RP_STAGE_PARSE, visit->parse_us);
+    if (visit->first_byte_us)
+        rp_metrics_stage(metrics, RP_STAGE_UPSTREAM, visit->first_byte_us - visit->forward_us);
+    const rp_lookup_result *result = &visit->timing;
+    const struct {
+        rp_stage stage;
+        int64_t duration_us;
+    } rows[] = {
+        { RP_STAGE_EMBED, result->embed_us },   { RP_STAGE_SEARCH, result->search_us },
+        { RP_STAGE_GATE, result->gate_us },     { RP_STAGE_POLICY, result->policy_us },
+        { RP_STAGE_VERIFY, result->verify_us }, { RP_STAGE_JUDGE, result->judge_us },
+    };
+    for (size_t i = 0; i < RP_COUNT(rows); i++)
+        if (rows[i].duration_us > 0)
+            rp_metrics_stage(metrics, rows[i].stage, rows[i].duration_us);
+}
+
+static void
+count_visit(rp_visit *visit)
+{
+    rp_metrics *metrics = visit->worker->server->metrics;
+    const rp_cache_report *report = &visit->report;
+    rp_metrics_request(metrics, visit->route ? visit->route->name : "none", report->tier,
+                       report->kind, visit->api);
+    if (report->kind != RP_KIND_HIT && report->reason)
+        rp_metrics_count(metrics, RP_FAMILY_MISS_REASONS, report->reason);
+    count_stages(visit);
+    if (isfinite(report->similarity) && report->tier != RP_TIER_EXACT)
+        rp_metrics_similarity(metrics, report->kind, report->similarity);
+    rp_metrics_add(metrics, RP_SUM_BYTES_IN, (int64_t)visit->bytes_in);
+    rp_metrics_add(metrics, RP_SUM_BYTES_OUT, (int64_t)visit->bytes_out);
+    if (visit->client_gone)
+        rp_metrics_add(metrics, RP_SUM_CLIENT_GONE, 1);
+    if (report->kind == RP_KIND_HIT) {
+        rp_metrics_entry_age(metrics, report->age_us);
+        rp_metrics_add(metrics, RP_SUM_TOKENS_SAVED_INPUT, report->saved.input_tokens);
+        rp_metrics_add(metrics, RP_SUM_TOKENS_SAVED_OUTPUT, report->saved.output_tokens);
+    }
+}
+
+/* The exchange must still be there: the line names method and path. */
+static void
+log_visit(rp_visit *visit, const rp_http_request *request)
+{
+    rp_server *server = visit->worker->server;
+    if (!rp_access_log_is_on(server->log))
+        return;
+    const rp_lookup_result *timing = &visit->timing;
+    const rp_access_record record = {
+        .time = visit->time,
+        .request_id = visit->request_id,
+        .route = visit->route ? visit->route->name : NULL,
+        .api = visit->api,
+        .tenant = visit->identity.name,
+        .method = request->method,
+        .path = request->path,
+        .client_address = request->client_address,
+        .kind = visit->report.kind,
+        .tier = visit->report.tier,
+        .reason = visit->report.reason,
+        .similarity = visit->report.similarity,
+        .entry = visit->report.entry,
+        .stream = visit->has_query && visit->request.stream,
+        .collapsed = visit->report.collapsed,
+        .client_gone = visit->client_gone,
+        .status = visit->status,
+        .upstream_status = visit->upstream_status,
+        .total_us = rp_now_us() - visit->start_us,
+        .exact_us = timing->exact_us,
+        .embed_us = timing->embed_us,
+        .search_us = timing->search_us,
+        .gate_us = timing->gate_us,
+        .policy_us = timing->policy_us,
+        .judge_us = timing->judge_us,
+        .load_us = timing->load_us,
+        .upstream_first_us = visit->first_byte_us ? visit->first_byte_us - visit->forward_us : 0,
+        .bytes_in = visit->bytes_in,
+        .bytes_out = visit->bytes_out,
+    };
+    rp_access_log_write(server->log, &record, &visit->worker->line);
+}
+
+void
+rp_visit_end(rp_visit *visit, rp_visit_end_kind kind)
+{
+    rp_exchange *exchange = visit->exchange;
+    if (!exchange)
+        return;
+    visit->client_gone = kind == RP_VISIT_GONE;
+    log_visit(visit, rp_exchange_request(exchange));
+    count_visit(visit);
+    visit->awaits_lookup = false;
+    visit->exchange = NULL;
+    rp_exchange_set_context(exchange, NULL);
+    if (kind == RP_VISIT_SERVED)
+        rp_exchange_end(exchange);
+    else if (kind == RP_VISIT_ABORTED)
+        rp_exchange_abort(exchange);
+    rp_visit_unref(visit);
+}
+
+static void
+add_cors(rp_visit *visit, rp_reply_head *head)
+{
+    const rp_config *config = visit->site->config;
+    if (!config->cors)
+        return;
+    rp_reply_head_add(head, RP_STR("Access-Control-Allow-Origin"), rp_str_of(config->cors_origin));
+    rp_reply_head_add(head, RP_STR("Access-Control-Expose-Headers"), RP_STR("*"));
+}
+
+static void
+add_report(rp_visit *visit, rp_reply_head *head)
+{
+    visit->report.request_id = visit->request_id;
+    visit->report.aliases = visit->site->config->emit_aliases;
+    visit->report.hide_similarity =
+        visit->identity.config && visit->identity.config->hide_similarity;
+    if (visit->report.overhead_us == 0)
+        visit->report.overhead_us = rp_now_us() - visit->start_us;
+    rp_reply_head_add_report(head, &visit->report);
+    add_cors(visit, head);
+}
+
+void
+rp_visit_reply(rp_visit *visit, int status, rp_reply_head *head, rp_str body)
+{
+    if (!visit->exchange)
+        return;
+    add_report(visit, head);
+    visit->status = status;
+    visit->bytes_out = body.len;
+    rp_exchange_begin(visit->exchange, status, head->headers, head->count,
+                      status == 204 ? RP_BODY_NONE : (int64_t)body.len);
+    if (body.len)
+        rp_exchange_write(visit->exchange, body);
+    rp_visit_end(visit, RP_VISIT_SERVED);
+}
+
+void
+rp_visit_fail(rp_visit *visit, int status, const char *type, const char *code, const char *message)
+{
+    rp_reply_head head;
+    rp_reply_head_init(&head);
+    rp_reply_head_add(&head, RP_STR("Content-Type"), RP_STR("application/json"));
+    if (status == 503)
+        rp_reply_head_add(&head, RP_STR("Retry-After"), RP_STR("1"));
+    rp_buffer *body = &visit->worker->scratch;
+    rp_buffer_clear(body);
+    rp_wire wire = visit->is_wire ? visit->wire : RP_WIRE_CHAT;
+    if (visit->headers.place == RP_CREDENTIAL_X_API_KEY)
+        wire = RP_WIRE_MESSAGES; /* speaks Anthropic, whatever the path */
+    rp_wire_error_body(wire, status, type, code, rp_str_of(message), body);
+    rp_visit_reply(visit, status, &head, rp_buffer_str(body));
+}
+
+void
+rp_visit_begin(rp_visit *visit, int status, const rp_header *headers, size_t count,
+               int64_t content_length, bool shared)
+{
+    if (!visit->exchange)
+        return;
+    rp_reply_head head;
+    rp_reply_head_init(&head);
+    for (size_t i = 0; i < count; i++) {
+        /* A cookie is for the one who asked, not for those who follow. */
+        if (rp_header_is_dropped_from_reply(headers[i].name) ||
+            (shared && rp_str_equal_ignoring_case(headers[i].name, RP_STR("set-cookie"))))
+            continue;
+        rp_reply_head_add(&head, headers[i].name, headers[i].value);
+    }
+    add_report(visit, &head);
+    visit->status = status;
+    visit->head_sent = true;
+    const bool no_body = status == 204 || status == 304;
+    rp_exchange_begin(visit->exchange, status, head.headers, head.count,
+                      no_body              ? RP_BODY_NONE
+                      : content_length >= 0 ? content_length
+                                            : RP_BODY_CHUNKED);
+}
+
+bool
+rp_visit_write(rp_visit *visit, rp_str bytes)
+{
+    if (!visit->exchange)
+        return true;
+    visit->bytes_out += bytes.len;
+    if (!rp_exchange_write(visit->exchange, bytes))
+        visit->output_full = true;
+    return !visit->output_full;
+}
+
+bool
+rp_visit_detach(rp_visit *visit)
+{
+    rp_arena *arena = &visit->arena;
+    rp_client_headers *headers = &visit->headers;
+    headers->namespace_name = rp_arena_copy(arena, headers->namespace_name);
+    headers->category = rp_arena_copy(arena, headers->category);
+    for (size_t i = 0; i < headers->attribute_count; i++)
+        headers->attributes[i].value = rp_arena_copy(arena, headers->attributes[i].value);
+    rp_caller *caller = &visit->query.caller;
+    caller->namespace_name = rp_arena_copy(arena, caller->namespace_name);
+    caller->category = rp_arena_copy(arena, caller->category);
+    caller->endpoint = rp_arena_copy(arena, caller->endpoint);
+    visit->query.controls.tags = rp_arena_copy(arena, visit->query.controls.tags);
+    return !rp_arena_failed(arena);
+}
+
+/* ---- a hit --------------------------------------------------------------------- */
+
+static rp_usage
+estimate_saved(const rp_visit *visit, const rp_entry *entry, const rp_reply *reply)
+{
+    rp_usage usage = rp_reply_usage(reply);
+    if (usage.input_tokens < 0)
+        usage.input_tokens = entry->input_tokens;
+    if (usage.output_tokens < 0)
+        usage.output_tokens = entry->output_tokens;
+    if (usage.input_tokens < 0)
+        usage.input_tokens = (int64_t)visit->request.text_tokens_hint;
+    if (usage.output_tokens < 0)
+        usage.output_tokens = (int64_t)(rp_reply_text(reply).len / 4);
+    return usage;
+}
+
+static void
+report_entry(rp_visit *visit)
+{
+    const rp_lookup_result *result = &visit->query.result;
+    rp_cache_report *report = &visit->report;
+    const rp_entry *entry = result->entry;
+    report->tier = result->tier;
+    rp_store_id_encode(rp_cache_store_of(visit->worker->server->cache), entry->id, report->entry);
+    report->age_us = visit->query.now - entry->created;
+    report->ttl_us = entry->expires ? RP_MAX(entry->expires - visit->query.now, 0) : -1;
+    report->saved = estimate_saved(visit, entry, result->reply);
+}
+
+/* False: this reply cannot be given in the form that was asked for; nothing was sent. */
+static bool
+replay(rp_visit *visit)
+{
+    rp_worker *worker = visit->worker;
+    const rp_lookup_result *result = &visit->query.result;
+    /* Search stays within the scope; here it is checked once more, because an answer of
+     * another scope is the one thing that must never leave. */
+    if (memcmp(&result->entry->scope, &visit->query.scope, sizeof visit->query.scope) != 0) {
+        rp_log(RP_LOG_ERROR, "an entry of another scope was about to be served; it was not. "
+                             "Please report this");
+        rp_metrics_count(worker->server->metrics, RP_FAMILY_MISS_REASONS, "scope-violation");
+        return false;
+    }
+    const int64_t begun_us = rp_now_us();
+    const rp_replay_options options = {
+        .wire = visit->request.wire,
+        .stream = visit->request.stream,
+        .include_usage = visit->request.include_usage,
+        .zero_usage = visit->site->config->usage_zero,
+        .created = visit->time / 1000000,
+        .id_random = { rp_random_next(&worker->random), rp_random_next(&worker->random) },
+    };
+    rp_buffer_clear(&worker->scratch);
+    if (rp_reply_replay(result->reply, &options, &worker->scratch) != RP_OK ||
+        rp_buffer_failed(&worker->scratch))
+        return false;
+    report_entry(visit);
+    rp_remember_request(worker->server->cache, &visit->query, rp_str_of(visit->request_id));
+
+    rp_reply_head head;
+    rp_reply_head_init(&head);
+    if (options.stream) {
+        rp_reply_head_add(&head, RP_STR("Content-Type"), RP_STR("text/event-stream; charset=utf-8"));
+        rp_reply_head_add(&head, RP_STR("Cache-Control"), RP_STR("no-cache"));
+    } else {
+        rp_reply_head_add(&head, RP_STR("Content-Type"), RP_STR("application/json"));
+    }
+    rp_metrics_stage(worker->server->metrics, RP_STAGE_REPLAY, rp_now_us() - begun_us);
+    rp_visit_reply(visit, 200, &head, rp_buffer_str(&worker->scratch));
+    return true;
+}
+
+/* ---- from the look-up to what is done about it --------------------------------- */
+
+static rp_outcome_kind
+kind_of(rp_lookup_outcome outcome)
+{
+    switch (outcome) {
+    case RP_LOOKUP_HIT:
+        return RP_KIND_HIT;
+    case RP_LOOKUP_BYPASS:
+        return RP_KIND_BYPASS;
+    case RP_LOOKUP_REFRESH:
+        return RP_KIND_REFRESH;
+    case RP_LOOKUP_SHADOW_HIT:
+        return RP_KIND_SHADOW_HIT;
+    default:
+        return RP_KIND_MISS;
+    }
+}
+
+/* No hit: forward, unless only the cache was wanted. */
+static void
+go_on(rp_visit *visit)
+{
+    if (!visit->headers.only_if_cached) {
+        rp_visit_forward(visit);
+        return;
+    }
+    /* RFC 9111, 5.2.1.7. */
+    visit->report.kind = RP_KIND_MISS;
+    visit->report.only_if_cached = true;
+    rp_visit_fail(visit, 504, "cache_miss", "only_if_cached",
+                  "no stored reply answers this request, and only-if-cached forbids to ask "
+                  "the upstream");
+}
+
+static void start_cold(rp_visit *visit);
+static void start_semantic(rp_visit *visit);
+
+/* `query` is the loop's again, and says how things stand. */
+static void
+conclude(rp_visit *visit)
+{
+    const rp_lookup_result *result = &visit->query.result;
+    rp_cache_report *report = &visit->report;
+    if (result->outcome == RP_LOOKUP_WANTS_JUDGE) /* has_judge is never set here */
+        rp_lookup_judged(visit->worker->server->cache, &visit->query, RP_JUDGE_UNSURE, 0);
+    if (result->outcome == RP_LOOKUP_COLD) {
+        start_cold(visit);
+        return;
+    }
+    if (result->outcome == RP_LOOKUP_WANTS_SEMANTIC) {
+        start_semantic(visit);
+        return;
+    }
+    visit->timing = *result;
+    report->kind = kind_of(result->outcome);
+    report->tier = RP_TIER_NONE;
+    report->reason = result->reason;
+    report->similarity = (double)result->similarity;
+    report->embed_us = result->embed_us;
+    report->search_us = result->search_us;
+    report->policy_us = result->policy_us + result->gate_us;
+    report->risk = result->decision.reason ? result->decision.risk : (double)NAN;
+    if (result->decision.reason && visit->query.rules.decider)
+        report->policy = rp_decider_spec(visit->query.rules.decider);
+    if (result->outcome == RP_LOOKUP_HIT) {
+        if (replay(visit))
+            return;
+        report->kind = RP_KIND_MISS;
+        report->reason = "form";
+    }
+    visit->may_keep = visit->query.may_write && report->kind != RP_KIND_BYPASS;
+    go_on(visit);
+}
+
+/* The look-up was late, or could not begin: the request goes on without it. */
+static void
+leave_out(rp_visit *visit, const char *reason)
+{
+    visit->report.kind = RP_KIND_BYPASS;
+    visit->report.reason = reason;
+    if (!visit->query_busy)
+        visit->may_keep = visit->query.may_write;
+    go_on(visit);
+}
+
+static void
+on_deadline(void *context)
+{
+    rp_visit *visit = context;
+    if (!visit->awaits_lookup || !visit->exchange)
+        return;
+    visit->awaits_lookup = false;
+    leave_out(visit, "deadline");
+}
+
+/* Another thread has finished with `query`. */
+static void
+on_looked_up(void *context)
+{
+    rp_visit *visit = context;
+    visit->query_busy = false;
+    if (visit->awaits_lookup) {
+        visit->awaits_lookup = false;
+        rp_timer_clear(visit->timer);
+        if (visit->exchange)
+            conclude(visit);
+    }
+    rp_visit_unref(visit);
+}
+
+static void
+post_looked_up(rp_visit *visit)
+{
+    (void)!rp_loop_post(visit->worker->loop, on_looked_up, visit);
+}
+
+/* Hand `query` to another thread. False: no memory, or the deadline has passed. */
+static bool
+hand_over(rp_visit *visit)
+{
+    if (visit->query_busy)
+        return false;
+    if (!visit->timer &&
+        rp_timer_new(visit->worker->loop, on_deadline, visit, &visit->timer) != RP_OK)
+        return false;
+    const int64_t left_us = visit->query.deadline_us - rp_now_us();
+    if (left_us <= 0 || !rp_visit_detach(visit))
+        return false;
+    rp_timer_set(visit->timer, left_us);
+    rp_visit_ref(visit);
+    visit->may_keep = visit->query.may_write; /* asked again only when `query` is ours */
+    visit->query_busy = visit->awaits_lookup = true;
+    return true;
+}
+
+static void
+take_back(rp_visit *visit)
+{
+    visit->query_busy = visit->awaits_lookup = false;
+    rp_timer_clear(visit->timer);
+    rp_visit_unref(visit);
+}
+
+/* Pool thread. */
+static void
+look_up_cold(void *context)
+{
+    rp_visit *visit = context;
+    rp_lookup_cold(visit->worker->server->cache, &visit->query);
+    post_looked_up(visit);
+}
+
+static void
+start_cold(rp_visit *visit)
+{
+    if (!hand_over(visit)) {
+        leave_out(visit, "deadline");
+        return;
+    }
+    if (rp_pool_submit(visit->worker->server->pool, look_up_cold, visit) != RP_OK) {
+        take_back(visit);
+        leave_out(visit, "pool-busy");
+    }
+}
+
+/* Batcher thread: search and decide here, so that it is one hop there and one back. */
+static void
+on_embedded(void *context, const rp_batch_result *batch)
+{
+    rp_visit *visit = context;
+    rp_server *server = visit->worker->server;
+    rp_query *query = &visit->query;
+    if (batch->status == RP_OK) {
+        /* An eighth of the new value: follows a change within some ten batches. */
+        const long long old_us = atomic_load_explicit(&server->encode_us, memory_order_relaxed);
+        atomic_store_explicit(&server->encode_us, old_us + (batch->encode_us - old_us) / 8,
+                              memory_order_relaxed);
+    }
+    if (batch->status == RP_ERR_TIMEOUT)
+        rp_lookup_skip(server->cache, query, "deadline");
+    else if (batch->status == RP_ERR_LIMIT)
+        rp_lookup_skip(server->cache, query, "long");
+    else if (batch->status != RP_OK)
+        rp_lookup_skip(server->cache, query, "encoder");
+    else if (rp_query_embedding(server->cache, query, batch->embedding,
+                                batch->waited_us + batch->encode_us) == RP_OK)
+        rp_lookup_semantic(server->cache, query);
+    else
+        rp_lookup_skip(server->cache, query, "encoder");
+    post_looked_up(visit);
+}
+
+/* Would this text still be waiting when the deadline comes? A batch takes several texts,
+ * how many depends on their lengths; four is a guess on the safe side. */
+static bool
+is_queue_too_long(rp_server *server, int64_t left_us)
+{
+    const int64_t waiting = (int64_t)rp_batcher_waiting(server->batcher);
+    const int64_t encode_us = atomic_load_explicit(&server->encode_us, memory_order_relaxed);
+    return waiting > 4 && waiting * encode_us / 4 > left_us;
+}
+
+static void
+start_semantic(rp_visit *visit)
+{
+    rp_server *server = visit->worker->server;
+    rp_query *query = &visit->query;
+    if (!server->batcher) {
+        rp_lookup_skip(server->cache, query, "no-encoder");
+        conclude(visit);
+        return;
+    }
+    if (is_queue_too_long(server, query->deadline_us - rp_now_us())) {
+        leave_out(visit, "encoder-busy");
+        return;
+    }
+    if (!hand_over(visit)) {
+        leave_out(visit, "deadline");
+        return;
+    }
+    if (rp_batcher_submit(server->batcher, visit->request.prompt, query->deadline_us, on_embedded,
+                          visit) != RP_OK) {
+        take_back(visit);
+        leave_out(visit, "encoder-busy");
+    }
+}
+
+/* ---- what is asked ------------------------------------------------------------- */
+
+static rp_str
+find_header(void *context, const char *name)
+{
+    const rp_http_request *request = context;
+    return rp_http_header(request->headers, request->header_count, name);
+}
+
+static void
+find_route(rp_visit *visit, const rp_http_request *request, rp_str model)
+{
+    const rp_config *config = visit->site->config;
+    visit->route =
+        rp_config_route(config, request->path, model, visit->identity.name,
+                        visit->headers.namespace_name, find_header, (void *)(uintptr_t)request);
+    visit->route_index = (size_t)(visit->route - config->routes);
+    /* The route's, else the tenant's, else the first that speaks the protocol. */
+    int at = visit->route->upstream;
+    if (at < 0 && visit->identity.config)
+        at = visit->identity.config->upstream;
+    const bool anthropic = visit->is_wire ? visit->wire == RP_WIRE_MESSAGES
+                                          : visit->headers.place == RP_CREDENTIAL_X_API_KEY;
+    const unsigned protocol = anthropic ? RP_PROTOCOL_ANTHROPIC : RP_PROTOCOL_OPENAI;
+    for (size_t i = 0; at < 0 && i < config->upstream_count; i++)
+        if (config->upstreams[i].protocols & protocol)
+            at = (int)i;
+    visit->upstream = &config->upstreams[at < 0 ? 0 : at];
+}
+
+/* Forward without the cache having a part in it. */
+static void
+pass_through(rp_visit *visit, const rp_http_request *request, rp_str model, const char *reason)
+{
+    if (!visit->route)
+        find_route(visit, request, model);
+    visit->report.kind = RP_KIND_BYPASS;
+    visit->report.reason = reason;
+    go_on(visit);
+}
+
+static void
+prepare_query(rp_visit *visit, const rp_http_request *request)
+{
+    rp_server *server = visit->worker->server;
+    rp_query *query = &visit->query;
+    rp_query_init(query);
+    visit->has_query = true;
+    query->request = &visit->request;
+    query->arena = &visit->query_arena;
+    query->rules = visit->site->rules[visit->route_index];
+    query->controls = visit->headers.controls;
+    rp_controls_add_body(&query->controls, &visit->request.controls);
+    if (!visit->headers.namespace_name.len)
+        visit->headers.namespace_name = visit->request.controls.namespace_name;
+    query->deadline_us = visit->start_us + visit->site->config->lookup_deadline_us;
+    query->caller = (rp_caller){
+        .tenant = visit->identity.name,
+        .upstream = rp_str_of(visit->upstream->name),
+        .endpoint = request->path,
+        .share_wires = visit->route->share_wires,
+        .isolate_user = visit->route->isolate_user,
+        .namespace_name = visit->headers.namespace_name,
+        .attributes = visit->headers.attributes,
+        .attribute_count = visit->headers.attribute_count,
+        .route = rp_str_of(visit->route->name),
+        .category = visit->headers.category.len ? visit->headers.category
+                                                : rp_str_of(visit->route->category),
+    };
+    (void)rp_query_prepare(server->cache, query); /* a failure is a bypass, with its reason */
+}
+
+static void
+look_up(rp_visit *visit)
+{
+    rp_server *server = visit->worker->server;
+    rp_query *query = &visit->query;
+    if (query->result.outcome == RP_LOOKUP_MISS &&
+        !rp_identity_may_read(visit->site->tenants, rp_cache_store_of(server->cache),
+                              &visit->identity, visit->upstream->name, query->now)) {
+        /* Not yet accepted by the upstream, or too long ago: it has to speak first. */
+        query->may_read = false;
+        visit->report.kind = RP_KIND_MISS;
+        visit->report.reason = "credential-unproven";
+        visit->may_keep = query->may_write;
+        go_on(visit);
+        return;
+    }
+    if (query->result.outcome == RP_LOOKUP_MISS)
+        rp_lookup_exact(server->cache, query);
+    conclude(visit);
+}
+
+/* Why a body that is no plain JSON is not an error: it may be one that only we refuse. */
+static const char *
+reason_of_json(rp_status status)
+{
+    return status == RP_ERR_EXISTS        ? "duplicate-key"
+           : status == RP_ERR_LIMIT       ? "depth"
+           : status == RP_ERR_UNSUPPORTED ? "number"
+                                          : "memory";
+}
+
+/* The cacheable paths: understand the request, then look it up. */
+static void
+visit_wire(rp_visit *visit, const rp_http_request *request)
+{
+    const rp_str none = { 0 };
+    if (!request->body_is_whole || request->body.len > visit->site->config->cacheable_max) {
+        pass_through(visit, request, none, "too-large");
+        return;
+    }
+    if (rp_http_header(request->headers, request->header_count, "content-encoding").len) {
+        pass_through(visit, request, none, "encoded");
+        return;
+    }
+    /* A tree may be larger than its text, but not by any factor. */
+    visit->arena.size_max = 16 * request->body.len + (1 << 20);
+    const rp_json *json;
+    rp_error error = { { 0 } };
+    const rp_status parsed =
+        rp_json_parse(visit->worker->json, &visit->arena, request->body, &json, &error);
+    if (parsed == RP_ERR_INVALID) {
+        visit->report.reason = "malformed";
+        rp_visit_fail(visit, 400, "invalid_request_error", "invalid_json", error.text);
+        return;
+    }
+    if (parsed != RP_OK) {
+        rp_arena_reset(&visit->arena);
+        visit->arena.size_max = 0;
+        pass_through(visit, request, none, reason_of_json(parsed));
+        return;
+    }
+    if (visit->wire == RP_WIRE_EMBEDDINGS && rp_local_embeddings(visit, json))
+        return;
+    const rp_status understood = rp_request_parse(visit->wire, request->body, json, &visit->arena,
+                                                  &visit->request, &error);
+    visit->arena.size_max = 0;
+    if (understood != RP_OK) {
+        pass_through(visit, request, none, "body");
+        return;
+    }
+    find_route(visit, request, visit->request.model);
+    prepare_query(visit, request);
+    visit->parse_us = rp_now_us() - visit->start_us;
+    if (!visit->identity.is_known) {
+        visit->report.kind = RP_KIND_BYPASS;
+        visit->report.reason = "no-credential";
+        go_on(visit);
+        return;
+    }
+    look_up(visit);
+}
+
+/* ---- from and to the HTTP server ----------------------------------------------- */
+
+static void
+make_request_id(rp_visit *visit)
+{
+    uint8_t bytes[8];
+    rp_store_le64(bytes, rp_random_next(&visit->worker->random));
+    rp_hex_encode(bytes, sizeof bytes, visit->request_id);
+}
+
+/* h2c is only an offer (Java's client makes it each time): without an answer the client
+ * stays with HTTP/1.1. Anything else, websockets above all, cannot be proxied here. */
+static bool
+wants_upgrade(const rp_http_request *request)
+{
+    const rp_str upgrade = rp_http_header(request->headers, request->header_count, "upgrade");
+    return upgrade.len && !rp_str_equal_ignoring_case(upgrade, RP_STR("h2c"));
+}
+
+static void
+dispatch(rp_visit *visit, const rp_http_request *request)
+{
+    if (wants_upgrade(request)) {
+        rp_visit_fail(visit, 501, "invalid_request_error", "upgrade_unsupported",
+                      "this server does not change protocols");
+        return;
+    }
+    if (request->path.len == 0 || request->path.ptr[0] != '/') {
+        rp_visit_fail(visit, 400, "invalid_request_error", "invalid_path",
+                      "the request target must begin with a slash");
+        return;
+    }
+    if (visit->headers.problem) {
+        rp_visit_fail(visit, 400, "invalid_request_error", "invalid_header",
+                      visit->headers.problem);
+        return;
+    }
+    rp_identity_of(visit->site->tenants, &visit->headers, &visit->arena, &visit->identity);
+    if (rp_local_answer(visit))
+        return;
+    if (visit->is_wire)
+        visit_wire(visit, request);
+    else
+        pass_through(visit, request, (rp_str){ 0 }, "path");
+}
+
+static rp_worker *
+find_worker(rp_server *server, const rp_loop *loop)
+{
+    for (size_t i = 0; i < server->worker_count; i++)
+        if (server->workers[i].loop == loop)
+            return &server->workers[i];
+    return NULL;
+}
+
+static void
+on_request(void *context, rp_exchange *exchange, const rp_http_request *request)
+{
+    rp_worker *worker = find_worker(context, rp_exchange_loop(exchange));
+    rp_visit *visit = worker->is_stopping ? NULL : take_visit(worker);
+    if (!visit) {
+        const rp_header retry = { RP_STR("Retry-After"), RP_STR("1") };
+        rp_metrics_add(worker->server->metrics, RP_SUM_REFUSED, 1);
+        rp_exchange_reply(exchange, 503, &retry, 1, RP_STR(""));
+        return;
+    }
+    visit->start_us = rp_now_us();
+    visit->time = rp_clock_wall_us(&rp_clock_system);
+    visit->site = rp_site_ref(worker->site);
+    visit->exchange = exchange;
+    rp_exchange_set_context(exchange, visit);
+    make_request_id(visit);
+    visit->bytes_in = request->body.len;
+    visit->is_wire = rp_str_equal(request->method, RP_STR("POST")) &&
+                     rp_wire_of_path(request->path, &visit->wire);
+    visit->api = visit->is_wire ? rp_wire_name(visit->wire) : "other";
+    rp_client_headers_read(request, &visit->arena, &visit->headers);
+    dispatch(visit, request);
+}
+
+static void
+on_body(void *context, rp_exchange *exchange, rp_str bytes, bool last)
+{
+    (void)context;
+    rp_visit *visit = rp_exchange_context(exchange);
+    if (!visit)
+        return;
+    visit->bytes_in += bytes.len;
+    rp_visit_upload(visit, bytes, last);
+}
+
+static void
+on_gone(void *context, rp_exchange *exchange)
+{
+    (void)context;
+    rp_visit *visit = rp_exchange_context(exchange);
+    if (!visit)
+        return;
+    rp_visit_ref(visit);
+    if (visit->status == 0)
+        visit->status = 499; /* nginx's word for a client that left; only in the log */
+    rp_visit_end(visit, RP_VISIT_GONE);
+    rp_visit_forward_gone(visit);
+    rp_visit_unref(visit);
+}
+
+static void
+on_drained(void *context, rp_exchange *exchange)
+{
+    (void)context;
+    rp_visit *visit = rp_exchange_context(exchange);
+    if (!visit)
+        return;
+    visit->output_full = false;
+    rp_visit_drained(visit);
+}
+
+/* The flight has news for this visit; its post holds a reference. */
+static void
+on_wake(void *context)
+{
+    rp_visit *visit = context;
+    rp_visit_drained(visit);
+    rp_visit_unref(visit);
+}
+
+const rp_http_handler rp_visit_handler = {
+    .on_request = on_request,
+    .on_body = on_body,
+    .on_gone = on_gone,
+    .on_drained = on_drained,
+};
