@@ -1,0 +1,239 @@
+/* gates.c - what differs between two analysed prompts; the contract is in gates.h.
+ *
+ * A gate fires only where both prompts are nearly the same sentence (alignment at
+ * least NEAR): there a changed number is a changed question, while on loose
+ * paraphrases it is noise (docs/policies.md has what each gate wins and costs). A
+ * difference too weak or too loose for a veto is noted. */
+#include "evidence_internal.h"
+
+#include "base/bytes.h"
+#include <math.h>
+#include <stdio.h>
+
+/* Measured: docs/policies.md, "Gates". */
+#define NEAR 0.6f
+
+const uint32_t RP_GATES_DEFAULT = 1u << RP_GATE_NUMBER | 1u << RP_GATE_DATE
+                                  | 1u << RP_GATE_NEGATION | 1u << RP_GATE_ANTONYM;
+
+enum { UNMATCHED_MAX = 32 };
+
+/* Words of one prompt without a partner, and the place of each: the partner of the
+ * last matched word before it, so that two words in one gap have equal places. */
+typedef struct leftover {
+    const rp_word *words[UNMATCHED_MAX];
+    int16_t place[UNMATCHED_MAX];
+    bool used[UNMATCHED_MAX];
+    size_t count;
+} leftover;
+
+typedef struct comparison {
+    const rp_features *a, *b;
+    rp_alignment alignment;
+    leftover left_a, left_b;
+    bool with_detail;
+    rp_gate_report *report;
+} comparison;
+
+static bool
+has_class(const rp_word *word, uint32_t classes)
+{
+    return word->lexeme && word->lexeme->classes & classes;
+}
+
+static rp_str
+letters_of(const rp_word *word)
+{
+    return (rp_str){ word->folded, word->folded_size };
+}
+
+static void
+collect_leftover(const rp_features *features, const int16_t *partner, size_t count, bool own_place,
+                 leftover *out)
+{
+    int16_t place = -1;
+    out->count = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (partner[i] >= 0) {
+            place = own_place ? (int16_t)i : partner[i];
+            continue;
+        }
+        if (out->count == UNMATCHED_MAX)
+            return;
+        out->words[out->count] = &features->words[i];
+        out->place[out->count] = place;
+        out->used[out->count++] = false;
+    }
+}
+
+static void
+report(comparison *c, rp_gate gate, bool fires, rp_str seen_a, rp_str seen_b)
+{
+    rp_gate_report *out = c->report;
+    if (fires)
+        out->fired |= 1u << gate;
+    else
+        out->noted |= 1u << gate;
+    if (c->with_detail && !out->detail[gate][0])
+        snprintf(out->detail[gate], RP_GATE_DETAIL_SIZE, "%.*s | %.*s",
+                 (int)RP_MIN(seen_a.len, 44), seen_a.ptr ? seen_a.ptr : "",
+                 (int)RP_MIN(seen_b.len, 44), seen_b.ptr ? seen_b.ptr : "");
+}
+
+static rp_str
+text_of_quantity(const rp_features *features, const rp_quantity *q)
+{
+    const rp_word *first = &features->words[q->word];
+    const rp_word *last = &features->words[q->word + q->words - 1];
+    const size_t end = (size_t)last->at + last->size;
+    return (rp_str){ features->text.ptr + first->at, end - first->at };
+}
+
+static rp_str
+text_of_word(const rp_features *features, const rp_word *word)
+{
+    return (rp_str){ features->text.ptr + word->at, word->size };
+}
+
+/* ---- numbers and dates --------------------------------------------------------------- */
+
+/* Mark the quantities of each side that the other side lacks. */
+static void
+match_quantities(const rp_features *a, const rp_features *b, bool *lacks_a, bool *lacks_b)
+{
+    for (size_t j = 0; j < b->quantities_count; j++)
+        lacks_b[j] = true;
+    for (size_t i = 0; i < a->quantities_count; i++) {
+        lacks_a[i] = true;
+        for (size_t j = 0; j < b->quantities_count; j++)
+            if (lacks_b[j] && rp_quantities_equal(&a->quantities[i], &b->quantities[j])) {
+                lacks_a[i] = lacks_b[j] = false;
+                break;
+            }
+    }
+}
+
+static bool
+is_date(const rp_quantity *q)
+{
+    return q->kind != RP_QUANTITY_NUMBER;
+}
+
+/* A swap: each side has a quantity of this gate that the other lacks. "One" and
+ * "first" are often no numbers: they count only against another in the same place,
+ * which is approximated by a partner that is not weak as well. */
+static void
+compare_quantities(comparison *c)
+{
+    const rp_features *a = c->a, *b = c->b;
+    if (a->quantities_count + b->quantities_count == 0)
+        return;
+    bool lacks_a[RP_QUANTITIES_MAX], lacks_b[RP_QUANTITIES_MAX];
+    match_quantities(a, b, lacks_a, lacks_b);
+    const bool near = c->alignment.ratio >= NEAR;
+    for (unsigned dates = 0; dates < 2; dates++) {
+        const rp_quantity *extra_a = NULL, *extra_b = NULL;
+        for (size_t i = 0; i < a->quantities_count; i++)
+            if (lacks_a[i] && is_date(&a->quantities[i]) == dates
+                && (!extra_a || extra_a->weak))
+                extra_a = &a->quantities[i];
+        for (size_t j = 0; j < b->quantities_count; j++)
+            if (lacks_b[j] && is_date(&b->quantities[j]) == dates
+                && (!extra_b || extra_b->weak))
+                extra_b = &b->quantities[j];
+        if (!extra_a && !extra_b)
+            continue;
+        const bool swapped = extra_a && extra_b && !(extra_a->weak && extra_b->weak);
+        report(c, dates ? RP_GATE_DATE : RP_GATE_NUMBER, near && swapped,
+               extra_a ? text_of_quantity(a, extra_a) : RP_STR(""),
+               extra_b ? text_of_quantity(b, extra_b) : RP_STR(""));
+    }
+}
+
+/* ---- negation and antonyms ----------------------------------------------------------- */
+
+static bool
+is_opposed(const rp_word *a, const rp_word *b)
+{
+    if (has_class(a, RP_LEX_NEGATION) || has_class(b, RP_LEX_NEGATION))
+        return false; /* counted as a negation already */
+    return rp_lexicon_opposed(a->stem, b->stem)
+           || rp_words_prefix_opposed(letters_of(a), letters_of(b));
+}
+
+static size_t
+count_opposed(comparison *c, const rp_word **seen_a, const rp_word **seen_b)
+{
+    size_t pairs = 0;
+    for (size_t i = 0; i < c->left_a.count; i++)
+        for (size_t j = 0; j < c->left_b.count; j++) {
+            if (c->left_b.used[j] || !is_opposed(c->left_a.words[i], c->left_b.words[j]))
+                continue;
+            if (!pairs++) {
+                *seen_a = c->left_a.words[i];
+                *seen_b = c->left_b.words[j];
+            }
+            c->left_a.used[i] = c->left_b.used[j] = true;
+            break;
+        }
+    return pairs;
+}
+
+static unsigned
+count_refusals(const leftover *left)
+{
+    unsigned count = 0;
+    for (size_t i = 0; i < left->count; i++)
+        count += !left->used[i] && has_class(left->words[i], RP_LEX_REFUSAL);
+    return count;
+}
+
+static const rp_word *
+first_negation(const rp_features *features)
+{
+    for (size_t i = 0; i < features->words_count; i++)
+        if (features->words[i].flags & RP_WORD_NEGATES)
+            return &features->words[i];
+    return NULL;
+}
+
+/* "Not fat" and "thin" agree: an odd number of negations and an odd number of opposed
+ * pairs cancel; everything else that is not even is a difference. */
+static void
+compare_polarity(comparison *c)
+{
+    const rp_word *seen_a = NULL, *seen_b = NULL;
+    const size_t pairs = count_opposed(c, &seen_a, &seen_b);
+    const unsigned negations_a = c->a->negations + count_refusals(&c->left_a);
+    const unsigned negations_b = c->b->negations + count_refusals(&c->left_b);
+    const bool odd = (negations_a + negations_b) & 1;
+    const bool near = c->alignment.ratio >= NEAR;
+    if (odd) {
+        const rp_word *word_a = first_negation(c->a), *word_b = first_negation(c->b);
+        report(c, RP_GATE_NEGATION, near && pairs % 2 == 0,
+               word_a ? text_of_word(c->a, word_a) : RP_STR(""),
+               word_b ? text_of_word(c->b, word_b) : RP_STR(""));
+    }
+    if (pairs)
+        report(c, RP_GATE_ANTONYM, near && !(odd && pairs % 2), text_of_word(c->a, seen_a),
+               text_of_word(c->b, seen_b));
+}
+
+void
+rp_gates_compare(const rp_features *a, const rp_features *b, const rp_gate_options *options,
+                 bool with_detail, rp_gate_report *out)
+{
+    comparison c = { .a = a, .b = b, .with_detail = with_detail, .report = out };
+    out->fired = out->noted = 0;
+    if (with_detail)
+        memset(out->detail, 0, sizeof out->detail);
+    rp_align(a, b, &c.alignment);
+    out->alignment = c.alignment.ratio;
+    collect_leftover(a, c.alignment.a_to_b, c.alignment.a_count, false, &c.left_a);
+    collect_leftover(b, c.alignment.b_to_a, c.alignment.b_count, true, &c.left_b);
+    compare_quantities(&c);
+    compare_polarity(&c);
+    const uint32_t enabled = options->enabled | (options->strict ? 1u << RP_GATE_STRICT : 0);
+    out->fired &= enabled;
+    out->noted &= enabled;
+}
