@@ -15,6 +15,8 @@ enum {
 /* argv[0] is the command's own name ("serve", "eval pairs"), then its arguments. */
 typedef int rp_command(int argc, char **argv);
 
+rp_command rp_command_bench;
+rp_command rp_command_bench_search;
 rp_command rp_command_mock_llm;
 
 #endif

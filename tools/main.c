@@ -13,6 +13,7 @@ typedef struct command_row {
 
 /* The order is that of the help text. */
 static const command_row commands[] = {
+    { "bench", rp_command_bench, "measure: search, embed, policy, serve" },
     { NULL, NULL, NULL },
 };
 

@@ -11,22 +11,13 @@
 
 /* ---- a chunk's parts ---------------------------------------------------------- */
 
-/* Fields in the order of their alignment: each part's size keeps the next aligned. */
-typedef struct chunk_parts {
-    const center **center; /* of the bits; NULL: no bits */
-    uint64_t *bits;        /* (capacity / 8, words, 8) */
-    _Atomic rp_entry_id *ids;
-    float *scales;
-    float *originals; /* (capacity, dim), or NULL */
-    int8_t *codes;    /* (capacity, dim_padded) */
-} chunk_parts;
-
 static bool
 has_bits(const shape *s, uint32_t capacity)
 {
     return s->sieve && capacity >= SIEVE_SLOTS_MIN;
 }
 
+/* In the order of their alignment: each part's size keeps the next one aligned. */
 static size_t
 lay_out(const shape *s, uint32_t capacity, char *base, chunk_parts *out)
 {
@@ -100,15 +91,16 @@ write_slot(const shape *s, chunk *c, uint32_t place, const float *vector)
     chunk_parts parts = parts_of(s, c);
     if (parts.bits) {
         uint64_t words[RP_DIM_MAX / 64];
-        rp_reduce_signs(vector, *parts.center, s->dim, words);
+        s->kernels->signs(vector, (*parts.center)->mean, s->dim, words);
         uint64_t *block = parts.bits + place / RP_SCAN_GROUP * s->words * RP_SCAN_GROUP;
         for (size_t w = 0; w < s->words; w++)
             /* The sieve may be reading the neighbors' bits in this block. */
             __atomic_store_n(&block[w * RP_SCAN_GROUP + place % RP_SCAN_GROUP], words[w],
                              __ATOMIC_RELAXED);
     }
-    parts.scales[place] = rp_reduce_codes(vector, s->dim, s->dim_padded,
-                                          parts.codes + (size_t)place * s->dim_padded);
+    int8_t *codes = parts.codes + (size_t)place * s->dim_padded;
+    parts.scales[place] = s->kernels->codes(vector, s->dim, codes);
+    memset(codes + s->dim, 0, s->dim_padded - s->dim);
     if (parts.originals)
         memcpy(parts.originals + (size_t)place * s->dim, vector, s->dim * sizeof *vector);
 }
@@ -367,8 +359,8 @@ size_t
 rp_sift_size(const shape *s, size_t chunk_max)
 {
     return align_up(s->words * sizeof(uint64_t)) + align_up(SIEVE_ROOM * sizeof(rp_sieve_hit)) +
-           align_up((s->dim + 2) * sizeof(uint32_t)) + align_up(chunk_max * sizeof(chunk *)) +
-           align_up(KEEP_MAX * sizeof(place_in_chunk));
+           align_up((s->dim + 2) * sizeof(uint32_t)) + align_up(chunk_max * sizeof(chunk_parts)) +
+           align_up(KEEP_MAX * sizeof(found_place));
 }
 
 void
@@ -382,9 +374,9 @@ rp_sift_init(sift *f, const shape *s, size_t chunk_max, void *memory)
     at += align_up(SIEVE_ROOM * sizeof(rp_sieve_hit));
     f->histogram = (uint32_t *)at;
     at += align_up((s->dim + 2) * sizeof(uint32_t));
-    f->chunks = (const chunk **)at;
-    at += align_up(chunk_max * sizeof(chunk *));
-    f->best = (place_in_chunk *)at;
+    f->chunks = (chunk_parts *)at;
+    at += align_up(chunk_max * sizeof(chunk_parts));
+    f->best = (found_place *)at;
 }
 
 void
@@ -393,20 +385,21 @@ rp_sift_start(sift *f, const float *query_padded, size_t k)
     f->query = query_padded;
     f->center = NULL;
     f->hit_count = f->chunk_count = f->best_count = 0;
-    f->keep = RP_MIN(RP_MAX((size_t)KEEP_MIN, k * 8), (size_t)KEEP_MAX);
+    f->keep = RP_MIN(RP_MAX((size_t)KEEP_MIN, k * 16), (size_t)KEEP_MAX);
+    f->room = RP_MIN(f->keep * 4, (size_t)SIEVE_ROOM);
     f->best_max = RP_MIN(RP_MAX(k * 2, k + 8), (size_t)KEEP_MAX);
     f->limit = (uint32_t)f->shape->dim + 1;
 }
 
 /* The heap's order: the farther of two is nearer to the top. */
 static bool
-is_worse(const place_in_chunk *a, const place_in_chunk *b)
+is_worse(const found_place *a, const found_place *b)
 {
     return a->similarity < b->similarity || (a->similarity == b->similarity && a->id > b->id);
 }
 
 static void
-sink(place_in_chunk *heap, size_t count, size_t at)
+sink(found_place *heap, size_t count, size_t at)
 {
     for (;;) {
         size_t worst = at;
@@ -415,7 +408,7 @@ sink(place_in_chunk *heap, size_t count, size_t at)
                 worst = child;
         if (worst == at)
             return;
-        const place_in_chunk swapped = heap[at];
+        const found_place swapped = heap[at];
         heap[at] = heap[worst];
         heap[worst] = swapped;
         at = worst;
@@ -423,13 +416,13 @@ sink(place_in_chunk *heap, size_t count, size_t at)
 }
 
 static void
-keep_best(sift *f, place_in_chunk found)
+keep_best(sift *f, found_place found)
 {
     if (f->best_count < f->best_max) {
         size_t at = f->best_count++;
         f->best[at] = found;
         while (at && is_worse(&f->best[at], &f->best[(at - 1) / 2])) {
-            const place_in_chunk swapped = f->best[at];
+            const found_place swapped = f->best[at];
             f->best[at] = f->best[(at - 1) / 2];
             f->best[(at - 1) / 2] = swapped;
             at = (at - 1) / 2;
@@ -440,16 +433,43 @@ keep_best(sift *f, place_in_chunk found)
     }
 }
 
+/* Compare exactly where the original is at hand, and keep it if it is among the best:
+ * in a list that was not sieved, reading all originals costs less than reading all
+ * codes and then the best originals. */
+static void
+weigh_exactly(sift *f, const chunk_parts *parts, uint32_t place)
+{
+    const rp_entry_id id = atomic_load_explicit(&parts->ids[place], memory_order_acquire);
+    if (id == 0)
+        return;
+    const float *original = parts->originals + (size_t)place * f->shape->dim;
+    keep_best(f, (found_place){ original, f->shape->kernels->dot(f->query, original, f->shape->dim), id });
+}
+
 /* Compare by codes and keep it if it is among the best. */
 static void
-weigh(sift *f, const chunk *c, const chunk_parts *parts, uint32_t place)
+weigh(sift *f, const chunk_parts *parts, uint32_t place)
 {
     const rp_entry_id id = atomic_load_explicit(&parts->ids[place], memory_order_acquire);
     if (id == 0)
         return;
     const float dot = f->shape->kernels->dot_codes(
         f->query, parts->codes + (size_t)place * f->shape->dim_padded, f->shape->dim_padded);
-    keep_best(f, (place_in_chunk){ c, place, dot * parts->scales[place], id });
+    const float *original = parts->originals ? parts->originals + (size_t)place * f->shape->dim : NULL;
+    keep_best(f, (found_place){ original, dot * parts->scales[place], id });
+}
+
+/* Rows of codes lie all over the list: without this each costs a trip to memory. */
+static void
+fetch_codes(const sift *f, const rp_sieve_hit *hit)
+{
+    const chunk_parts *parts = &f->chunks[hit->slot / CHUNK_SLOTS];
+    const uint32_t place = hit->slot % CHUNK_SLOTS;
+    const char *codes = (const char *)parts->codes + (size_t)place * f->shape->dim_padded;
+    for (size_t at = 0; at < f->shape->dim_padded; at += 64)
+        __builtin_prefetch(codes + at);
+    __builtin_prefetch((const void *)&parts->ids[place]);
+    __builtin_prefetch(&parts->scales[place]);
 }
 
 /* Keep the `keep` nearest hits, those of removed entries left out, and take no more
@@ -461,9 +481,8 @@ tighten(sift *f)
     size_t alive = 0;
     memset(f->histogram, 0, (s->dim + 2) * sizeof *f->histogram);
     for (size_t i = 0; i < f->hit_count; i++) {
-        const chunk *c = f->chunks[f->hits[i].slot / CHUNK_SLOTS];
-        const chunk_parts parts = parts_of(s, c);
-        if (atomic_load_explicit(&parts.ids[f->hits[i].slot % CHUNK_SLOTS], memory_order_relaxed) == 0)
+        const chunk_parts *parts = &f->chunks[f->hits[i].slot / CHUNK_SLOTS];
+        if (atomic_load_explicit(&parts->ids[f->hits[i].slot % CHUNK_SLOTS], memory_order_relaxed) == 0)
             continue;
         f->histogram[f->hits[i].distance]++;
         f->hits[alive++] = f->hits[i];
@@ -487,26 +506,26 @@ tighten(sift *f)
 }
 
 static void
-sieve_chunk(sift *f, const chunk *c, const chunk_parts *parts, uint32_t count)
+sieve_chunk(sift *f, const chunk_parts *parts, uint32_t count)
 {
     const shape *s = f->shape;
     if (f->center != *parts->center) {
         f->center = *parts->center;
-        rp_reduce_signs(f->query, f->center, s->dim, f->signs);
+        s->kernels->signs(f->query, f->center->mean, s->dim, f->signs);
     }
     if (f->chunk_count == f->chunk_max)
         return; /* cannot be: chunk_max is what the index can hold */
     const uint32_t number = (uint32_t)f->chunk_count++;
-    f->chunks[number] = c;
+    f->chunks[number] = *parts;
     const size_t blocks = (count + RP_SCAN_GROUP - 1) / RP_SCAN_GROUP;
     for (size_t done = 0; done < blocks;) {
         size_t read = 0;
-        if (SIEVE_ROOM - f->hit_count < RP_SCAN_GROUP)
+        if (f->room - f->hit_count < RP_SCAN_GROUP)
             tighten(f);
         f->hit_count += s->kernels->sieve(
             parts->bits + done * s->words * RP_SCAN_GROUP, blocks - done, s->words, f->signs, f->limit,
             number * CHUNK_SLOTS + (uint32_t)(done * RP_SCAN_GROUP), f->hits + f->hit_count,
-            SIEVE_ROOM - f->hit_count, &read);
+            f->room - f->hit_count, &read);
         done += read;
     }
 }
@@ -519,10 +538,10 @@ rp_sift_list(sift *f, const flat *list)
         const uint32_t count = atomic_load_explicit(&c->count, memory_order_acquire);
         const chunk_parts parts = parts_of(f->shape, c);
         if (parts.bits)
-            sieve_chunk(f, c, &parts, count);
+            sieve_chunk(f, &parts, count);
         else
             for (uint32_t place = 0; place < count; place++)
-                weigh(f, c, &parts, place);
+                (parts.originals ? weigh_exactly : weigh)(f, &parts, place);
     }
 }
 
@@ -541,18 +560,19 @@ rp_sift_finish(sift *f, size_t k, rp_neighbor *out)
     const shape *s = f->shape;
     if (f->hit_count > f->keep)
         tighten(f);
+    for (size_t i = 0; i < RP_MIN(f->hit_count, (size_t)WEIGH_AHEAD); i++)
+        fetch_codes(f, &f->hits[i]);
     for (size_t i = 0; i < f->hit_count; i++) {
-        const chunk *c = f->chunks[f->hits[i].slot / CHUNK_SLOTS];
-        const chunk_parts parts = parts_of(s, c);
-        weigh(f, c, &parts, f->hits[i].slot % CHUNK_SLOTS);
+        if (i + WEIGH_AHEAD < f->hit_count)
+            fetch_codes(f, &f->hits[i + WEIGH_AHEAD]);
+        weigh(f, &f->chunks[f->hits[i].slot / CHUNK_SLOTS], f->hits[i].slot % CHUNK_SLOTS);
     }
     rp_neighbor found[KEEP_MAX];
     for (size_t i = 0; i < f->best_count; i++) {
-        const place_in_chunk *b = &f->best[i];
-        const chunk_parts parts = parts_of(s, b->chunk);
+        const found_place *b = &f->best[i];
         float similarity = b->similarity;
-        if (parts.originals)
-            similarity = s->kernels->dot(f->query, parts.originals + (size_t)b->place * s->dim, s->dim);
+        if (b->original)
+            similarity = s->kernels->dot(f->query, b->original, s->dim);
         found[i] = (rp_neighbor){ b->id, RP_MAX(-1.0f, RP_MIN(1.0f, similarity)) };
     }
     qsort(found, f->best_count, sizeof *found, compare_neighbors);

@@ -541,14 +541,6 @@ rp_index_free(rp_index *index)
     free(index);
 }
 
-static bool
-is_unit(const float *vector, size_t dim)
-{
-    double sum = 0;
-    for (size_t i = 0; i < dim; i++)
-        sum += (double)vector[i] * vector[i];
-    return fabs(sqrt(sum) - 1) <= 1e-3; /* false for NaN and infinity too */
-}
 
 static rp_status
 add_locked(rp_index *index, const rp_scope *scope, rp_entry_id id, const float *vector)
@@ -580,7 +572,8 @@ add_locked(rp_index *index, const rp_scope *scope, rp_entry_id id, const float *
 rp_status
 rp_index_add(rp_index *index, rp_scope scope, rp_entry_id id, const float *vector)
 {
-    if (id == 0 || !is_unit(vector, index->shape.dim))
+    const double length = sqrt(index->shape.kernels->square(vector, index->shape.dim));
+    if (id == 0 || !(fabs(length - 1) <= 1e-3)) /* so written, NaN is refused too */
         return RP_ERR_INVALID;
     pthread_mutex_lock(&index->writer);
     let_go_of_the_old(index);

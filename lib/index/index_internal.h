@@ -2,7 +2,6 @@
  *
  *     index.c    scopes, ids, readers and when memory may go
  *     flat.c     one list of vectors: add, remove, scan
- *     reduce.c   short forms of a vector: sign bits, 8-bit codes
  *
  * Readers never lock a list. A writer publishes what it added by a release store and
  * unlinks what it removed; memory and slots are used again only when every search
@@ -17,18 +16,21 @@
 #include <stdatomic.h>
 
 enum {
-    CHUNK_SLOTS = 4096,  /* of a full chunk; a slot number is chunk * CHUNK_SLOTS + place.
-                            A guess: 2 MB, so growing one more costs little. */
+    CHUNK_SLOTS = 1024,  /* of a full chunk; a slot number is chunk * CHUNK_SLOTS + place.
+                            A guess: half of the last chunk is what a scope wastes. */
     SIEVE_SLOTS_MIN = 256, /* chunks below this have no sign bits: their codes are read whole.
                               A guess: reading 256 codes takes about as long as sieving 2,000. */
     SIEVE_DIM_MIN = 128, /* fewer signs than that say too little. A guess. */
-    SIEVE_ROOM = 1024,   /* hits collected before the limit is tightened */
-    KEEP_MIN = 64,       /* hits that the sieve keeps at least; measured: bench_search */
+    SIEVE_ROOM = 1024,   /* hits collected before the limit is tightened, at most; 4 * keep,
+                            measured: fewer means more tightening, more means later */
+    WEIGH_AHEAD = 6,     /* candidates whose codes are fetched ahead; measured: bench search */
+    KEEP_MIN = 64,       /* hits that the sieve keeps at least, and 16 for each neighbor that is
+                            wanted; measured: bench search */
     KEEP_MAX = 256,
     CODE_PAD = 16,       /* codes and queries are padded to a multiple of this */
 };
 
-/* ---- reduce.c ---------------------------------------------------------------- */
+/* ---- shape ------------------------------------------------------------------- */
 
 /* What is taken off every number before its sign is looked at: the mean of the
  * vectors, because a model's numbers are not centred and a bit that is always set says
@@ -47,11 +49,6 @@ typedef struct shape {
     bool originals;      /* f32 vectors are kept */
     const center *center; /* newest; never NULL when sieve. Writer only. */
 } shape;
-
-/* Sign bits of vector - center into out (words). */
-void rp_reduce_signs(const float *vector, const center *center, size_t dim, uint64_t *out);
-/* 8-bit codes (dim_padded) and their scale: vector is about code * scale. */
-float rp_reduce_codes(const float *vector, size_t dim, size_t dim_padded, int8_t *out);
 
 /* ---- flat.c ------------------------------------------------------------------ */
 
@@ -97,12 +94,21 @@ bool rp_flat_recenter(flat *list, const shape *shape, retirer *retirer);
 void rp_flat_clear(flat *list, const shape *shape, retirer *retirer);
 
 /* Memory of one search, taken when the index is made. */
-typedef struct place_in_chunk {
-    const chunk *chunk;
-    uint32_t place;
+/* Where a chunk keeps what. */
+typedef struct chunk_parts {
+    const center **center; /* of the bits; NULL: no bits */
+    uint64_t *bits;        /* (capacity / 8, words, 8) */
+    _Atomic rp_entry_id *ids;
+    float *scales;
+    float *originals; /* (capacity, dim), or NULL */
+    int8_t *codes;    /* (capacity, dim_padded) */
+} chunk_parts;
+
+typedef struct found_place {
+    const float *original; /* or NULL */
     float similarity;
     rp_entry_id id;
-} place_in_chunk;
+} found_place;
 
 typedef struct sift {
     const shape *shape;
@@ -110,12 +116,12 @@ typedef struct sift {
     const center *center;     /* that `signs` is for */
     uint64_t *signs;          /* (words) of the query */
     rp_sieve_hit *hits;       /* (SIEVE_ROOM) */
-    size_t hit_count, keep;
+    size_t hit_count, keep, room;
     uint32_t limit;
     uint32_t *histogram;      /* (dim + 2) */
-    const chunk **chunks;     /* by the high part of a hit's slot */
+    chunk_parts *chunks;      /* by the high part of a hit's slot */
     size_t chunk_count, chunk_max;
-    place_in_chunk *best;     /* (KEEP_MAX) the nearest by codes: a heap, the worst on top */
+    found_place *best;     /* (KEEP_MAX) the nearest by codes: a heap, the worst on top */
     size_t best_count, best_max;
 } sift;
 

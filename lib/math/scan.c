@@ -1,6 +1,7 @@
 /* scan.c - the plain kernels of scan.h, the oracle of the others, and the choice. */
 #include "math/scan_internal.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +24,35 @@ sieve_plain(const uint64_t *blocks, size_t block_count, size_t words, const uint
     }
     *blocks_done = block;
     return found;
+}
+
+static void
+signs_plain(const float *vector, const float *mean, size_t n, uint64_t *out)
+{
+    memset(out, 0, (n + 63) / 64 * sizeof *out);
+    for (size_t i = 0; i < n; i++)
+        out[i / 64] |= (uint64_t)(vector[i] > mean[i]) << i % 64;
+}
+
+static float
+codes_plain(const float *vector, size_t n, int8_t *out)
+{
+    float largest = 0;
+    for (size_t i = 0; i < n; i++)
+        largest = fmaxf(largest, fabsf(vector[i]));
+    const float inverse = largest > 0 ? 127 / largest : 0;
+    for (size_t i = 0; i < n; i++)
+        out[i] = (int8_t)lrintf(vector[i] * inverse);
+    return largest / 127;
+}
+
+static double
+square_plain(const float *vector, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += (double)vector[i] * vector[i];
+    return sum;
 }
 
 /* Eight partial sums, so that the compiler may use vectors although it may not
@@ -50,7 +80,8 @@ dot_plain(const float *a, const float *b, size_t n)
     return ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
 }
 
-static const rp_scan_kernels plain = { "plain", sieve_plain, dot_codes_plain, dot_plain };
+static const rp_scan_kernels plain = { "plain",      sieve_plain,     signs_plain, codes_plain,
+                                       square_plain, dot_codes_plain, dot_plain };
 
 /* What this machine can run, slowest first. */
 static size_t

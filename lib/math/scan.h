@@ -31,6 +31,13 @@ typedef struct rp_scan_kernels {
                     const uint64_t *query, uint32_t limit, uint32_t first_slot,
                     rp_sieve_hit *out, size_t room, size_t *blocks_done);
 
+    /* Sign bits of vector - mean into out (words of 64, the last filled up with 0). */
+    void (*signs)(const float *vector, const float *mean, size_t n, uint64_t *out);
+    /* 8-bit codes, the nearest integers to vector / scale; returns the scale, largest
+     * size / 127. A zero vector gives zeros and scale 0. */
+    float (*codes)(const float *vector, size_t n, int8_t *out);
+    /* Sum of squares. */
+    double (*square)(const float *vector, size_t n);
     /* Sum of query[i] * codes[i]; n is a multiple of 16 (rows are padded with 0). */
     float (*dot_codes)(const float *query, const int8_t *codes, size_t n);
     /* Sum of a[i] * b[i]. */

@@ -3,6 +3,7 @@
 #include "math/scan_internal.h"
 
 #include <immintrin.h>
+#include <math.h>
 
 static inline __m256i
 count_bits(__m256i x, __m256i table, __m256i low)
@@ -56,6 +57,63 @@ sieve_avx2(const uint64_t *blocks, size_t block_count, size_t words, const uint6
     return found;
 }
 
+static void
+signs_avx2(const float *vector, const float *mean, size_t n, uint64_t *out)
+{
+    size_t i = 0;
+    for (size_t w = 0; w < (n + 63) / 64; w++)
+        out[w] = 0;
+    for (; i + 8 <= n; i += 8)
+        out[i / 64] |= (uint64_t)_mm256_movemask_ps(_mm256_cmp_ps(
+                           _mm256_loadu_ps(vector + i), _mm256_loadu_ps(mean + i), _CMP_GT_OQ))
+                       << i % 64;
+    for (; i < n; i++)
+        out[i / 64] |= (uint64_t)(vector[i] > mean[i]) << i % 64;
+}
+
+static float
+codes_avx2(const float *vector, size_t n, int8_t *out)
+{
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    __m256 most = _mm256_setzero_ps();
+    float largest = 0, lanes[8];
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        most = _mm256_max_ps(most, _mm256_andnot_ps(sign, _mm256_loadu_ps(vector + i)));
+    _mm256_storeu_ps(lanes, most);
+    for (int lane = 0; lane < 8; lane++)
+        largest = lanes[lane] > largest ? lanes[lane] : largest;
+    for (; i < n; i++)
+        largest = fabsf(vector[i]) > largest ? fabsf(vector[i]) : largest;
+    const float inverse = largest > 0 ? 127 / largest : 0;
+    for (i = 0; i + 8 <= n; i += 8) {
+        const __m256i whole = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(vector + i), _mm256_set1_ps(inverse)));
+        const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+        _mm_storel_epi64((__m128i *)(out + i), _mm_packs_epi16(words, words));
+    }
+    for (; i < n; i++)
+        out[i] = (int8_t)lrintf(vector[i] * inverse);
+    return largest / 127;
+}
+
+static double
+square_avx2(const float *vector, size_t n)
+{
+    __m256d a = _mm256_setzero_pd(), b = _mm256_setzero_pd();
+    double sums[4], rest = 0;
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m256d low = _mm256_cvtps_pd(_mm_loadu_ps(vector + i));
+        const __m256d high = _mm256_cvtps_pd(_mm_loadu_ps(vector + i + 4));
+        a = _mm256_fmadd_pd(low, low, a);
+        b = _mm256_fmadd_pd(high, high, b);
+    }
+    for (; i < n; i++)
+        rest += (double)vector[i] * vector[i];
+    _mm256_storeu_pd(sums, _mm256_add_pd(a, b));
+    return sums[0] + sums[1] + sums[2] + sums[3] + rest;
+}
+
 static float
 add_lanes(__m256 x)
 {
@@ -96,4 +154,5 @@ dot_avx2(const float *a, const float *b, size_t n)
     return add_lanes(_mm256_add_ps(x, y)) + rest;
 }
 
-const rp_scan_kernels rp_scan_avx2 = { "avx2", sieve_avx2, dot_codes_avx2, dot_avx2 };
+const rp_scan_kernels rp_scan_avx2 = { "avx2",      sieve_avx2,     signs_avx2, codes_avx2,
+                                        square_avx2, dot_codes_avx2, dot_avx2 };

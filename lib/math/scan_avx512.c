@@ -62,6 +62,58 @@ sieve_avx512(const uint64_t *blocks, size_t block_count, size_t words, const uin
     }
 }
 
+static __mmask16
+mask_of(size_t left)
+{
+    return left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1);
+}
+
+static void
+signs_avx512(const float *vector, const float *mean, size_t n, uint64_t *out)
+{
+    uint64_t word = 0;
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 mask = mask_of(n - i);
+        const __mmask16 above = _mm512_mask_cmp_ps_mask(mask, _mm512_maskz_loadu_ps(mask, vector + i),
+                                                        _mm512_maskz_loadu_ps(mask, mean + i), _CMP_GT_OQ);
+        word |= (uint64_t)above << i % 64;
+        if (i % 64 == 48 || i + 16 >= n) {
+            out[i / 64] = word;
+            word = 0;
+        }
+    }
+}
+
+static float
+codes_avx512(const float *vector, size_t n, int8_t *out)
+{
+    __m512 largest = _mm512_setzero_ps();
+    for (size_t i = 0; i < n; i += 16)
+        largest = _mm512_max_ps(largest, _mm512_abs_ps(_mm512_maskz_loadu_ps(mask_of(n - i), vector + i)));
+    const float most = _mm512_reduce_max_ps(largest);
+    const __m512 inverse = _mm512_set1_ps(most > 0 ? 127 / most : 0);
+    for (size_t i = 0; i < n; i += 16) {
+        const __mmask16 mask = mask_of(n - i);
+        const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(mask, vector + i), inverse));
+        _mm512_mask_cvtepi32_storeu_epi8(out + i, mask, whole);
+    }
+    return most / 127;
+}
+
+static double
+square_avx512(const float *vector, size_t n)
+{
+    __m512d a = _mm512_setzero_pd(), b = _mm512_setzero_pd();
+    for (size_t i = 0; i < n; i += 16) {
+        const __m512 x = _mm512_maskz_loadu_ps(mask_of(n - i), vector + i);
+        const __m512d low = _mm512_cvtps_pd(_mm512_castps512_ps256(x));
+        const __m512d high = _mm512_cvtps_pd(_mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(x), 1)));
+        a = _mm512_fmadd_pd(low, low, a);
+        b = _mm512_fmadd_pd(high, high, b);
+    }
+    return _mm512_reduce_add_pd(_mm512_add_pd(a, b));
+}
+
 static float
 dot_codes_avx512(const float *query, const int8_t *codes, size_t n)
 {
@@ -90,10 +142,11 @@ dot_avx512(const float *a, const float *b, size_t n)
         y = _mm512_fmadd_ps(_mm512_loadu_ps(a + i + 16), _mm512_loadu_ps(b + i + 16), y);
     }
     for (; i < n; i += 16) {
-        const __mmask16 rest = n - i >= 16 ? 0xffff : (__mmask16)((1u << (n - i)) - 1);
+        const __mmask16 rest = mask_of(n - i);
         x = _mm512_fmadd_ps(_mm512_maskz_loadu_ps(rest, a + i), _mm512_maskz_loadu_ps(rest, b + i), x);
     }
     return _mm512_reduce_add_ps(_mm512_add_ps(x, y));
 }
 
-const rp_scan_kernels rp_scan_avx512 = { "avx512", sieve_avx512, dot_codes_avx512, dot_avx512 };
+const rp_scan_kernels rp_scan_avx512 = { "avx512",      sieve_avx512,     signs_avx512, codes_avx512,
+                                          square_avx512, dot_codes_avx512, dot_avx512 };

@@ -247,6 +247,16 @@ test_every_kernel_tier_agrees_with_the_plain_one(void **state)
             /* Sums of n terms in another order: n units in the last place of the sum of sizes. */
             assert_true(fabsf(plain->dot_codes(gx, gc, n) - tier->dot_codes(gx, gc, n)) < (float)n * 0.02f);
             for (size_t m = n - 15; m <= n; m++) {
+                const float *gm = (const float *)rp_test_guarded(x + n - m, m * sizeof *x);
+                const float *gv = (const float *)rp_test_guarded(y + n - m, m * sizeof *y);
+                uint64_t signs_a[13], signs_b[13];
+                int8_t *codes_a = (int8_t *)rp_test_guarded(codes, m), *codes_b = (int8_t *)rp_test_guarded(codes, m);
+                plain->signs(gv, gm, m, signs_a);
+                tier->signs(gv, gm, m, signs_b);
+                assert_memory_equal(signs_a, signs_b, (m + 63) / 64 * 8);
+                assert_true(plain->codes(gv, m, codes_a) == tier->codes(gv, m, codes_b));
+                assert_memory_equal(codes_a, codes_b, m);
+                assert_true(fabs(plain->square(gv, m) - tier->square(gv, m)) < (double)m * 1e-12);
                 const float *gy = (const float *)rp_test_guarded(y + n - m, m * sizeof *y);
                 const float *gz = (const float *)rp_test_guarded(x + n - m, m * sizeof *x);
                 assert_true(fabsf(plain->dot(gz, gy, m) - tier->dot(gz, gy, m)) < (float)n * 1e-5f);

@@ -1,0 +1,322 @@
+/* bench_search.c - `reprise bench search`: the index beside an exact scan of the same
+ * vectors, in one run, on one thread.
+ *
+ * Queries are vectors that the index does not hold. Times are CPU times of this
+ * thread, the least of several rounds over all queries; recall is against the exact
+ * scan. The limit is the time to read the sign bits once at the speed with which this
+ * core reads a block of memory of that size. */
+#include "tools/command.h"
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/npy.h"
+#include "base/random.h"
+#include "json/json.h"
+#include "math/scan.h"
+
+#include <getopt.h>
+#include <math.h>
+#include <reprise/index.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef struct bench_options {
+    const char *vectors; /* .npy, or NULL: made ones */
+    size_t counts[8];
+    size_t count_count, query_count, dim, rounds;
+    bool json, without_originals;
+} bench_options;
+
+typedef struct bench_row {
+    size_t count, queries;
+    double search_us, search_k8_us, exact_us, limit_us, recall_1, recall_8;
+    double adds_per_second, removes_per_second, bytes_per_vector;
+} bench_row;
+
+/* Topics with phrasings around an offset that all share: the shape of an encoder's
+ * vectors, not their difficulty. Quote figures from real vectors only. */
+static float *
+make_vectors(size_t count, size_t dim)
+{
+    float *out = malloc(count * dim * sizeof *out);
+    rp_random random, topic;
+    rp_random_init(&random, 1);
+    for (size_t i = 0; out && i < count; i++) {
+        double sum = 0;
+        rp_random_init(&topic, 1000 + rp_random_below(&random, count / 8 + 1));
+        for (size_t j = 0; j < dim; j++) {
+            const double x = (j % 7 == 0) + rp_random_normal(&topic) + 0.5 * rp_random_normal(&random);
+            out[i * dim + j] = (float)x;
+            sum += x * x;
+        }
+        for (size_t j = 0; j < dim; j++)
+            out[i * dim + j] = (float)(out[i * dim + j] / sqrt(sum));
+    }
+    return out;
+}
+
+/* Nanoseconds to read `size` bytes once, at best of several tries. */
+static double
+measure_read_ns(size_t size)
+{
+    uint64_t *block = aligned_alloc(64, (size + 63) / 64 * 64);
+    if (!block)
+        return NAN;
+    memset(block, 1, size);
+    double best = INFINITY;
+    volatile uint64_t sink = 0;
+    for (int round = 0; round < 9; round++) {
+        const size_t repeats = RP_MAX((size_t)1, ((size_t)64 << 20) / size);
+        const int64_t start = rp_thread_cpu_ns();
+        for (size_t r = 0; r < repeats; r++) {
+            uint64_t sums[16] = { 0 };
+            for (size_t i = 0; i + 16 <= size / 8; i += 16)
+                for (size_t j = 0; j < 16; j++)
+                    sums[j] |= block[i + j];
+            for (size_t j = 0; j < 16; j++)
+                sink += sums[j];
+        }
+        best = fmin(best, (double)(rp_thread_cpu_ns() - start) / (double)repeats);
+    }
+    free(block);
+    return best;
+}
+
+static void
+search_exactly(const rp_scan_kernels *kernels, const float *vectors, size_t count, size_t dim,
+               const float *query, size_t k, rp_neighbor *out)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < count; i++) {
+        const rp_neighbor n = { i + 1, kernels->dot(query, vectors + i * dim, dim) };
+        if (found == k && n.similarity <= out[k - 1].similarity)
+            continue;
+        size_t at = found < k ? found++ : k - 1;
+        for (; at > 0 && n.similarity > out[at - 1].similarity; at--)
+            out[at] = out[at - 1];
+        out[at] = n;
+    }
+}
+
+static double
+time_searches(rp_index *index, rp_scope scope, const float *queries, const bench_options *o,
+              size_t k, rp_neighbor *out)
+{
+    double best = INFINITY;
+    for (size_t round = 0; round < o->rounds; round++) {
+        const int64_t start = rp_thread_cpu_ns();
+        for (size_t q = 0; q < o->query_count; q++)
+            rp_index_search(index, scope, queries + q * o->dim, k, out + q * 8);
+        best = fmin(best, (double)(rp_thread_cpu_ns() - start) / 1e3 / (double)o->query_count);
+    }
+    return best;
+}
+
+/* The least CPU time of an exact scan, and how often the index found the same. A
+ * neighbor that is as similar as the exact one counts: equal texts are equal. */
+static void
+compare_with_exact(const float *vectors, size_t count, const float *queries, const bench_options *o,
+                   const rp_neighbor *nearest, const rp_neighbor *eight, bench_row *row)
+{
+    const rp_scan_kernels *kernels = rp_scan_best();
+    size_t right_1 = 0, right_8 = 0;
+    row->exact_us = INFINITY;
+    for (size_t q = 0; q < o->query_count; q++) {
+        rp_neighbor exact[8];
+        const int64_t start = rp_thread_cpu_ns();
+        search_exactly(kernels, vectors, count, o->dim, queries + q * o->dim, 8, exact);
+        row->exact_us = fmin(row->exact_us, (double)(rp_thread_cpu_ns() - start) / 1e3);
+        const float *query = queries + q * o->dim;
+        right_1 += kernels->dot(query, vectors + (nearest[q * 8].id - 1) * o->dim, o->dim) >=
+                   exact[0].similarity - 1e-6f;
+        for (size_t i = 0; i < 8; i++)
+            right_8 += kernels->dot(query, vectors + (eight[q * 8 + i].id - 1) * o->dim, o->dim) >=
+                       exact[7].similarity - 1e-6f;
+    }
+    row->recall_1 = (double)right_1 / (double)o->query_count;
+    row->recall_8 = (double)right_8 / (double)(8 * o->query_count);
+}
+
+static bool
+run_one(const float *vectors, size_t count, const float *queries, const bench_options *o, bench_row *row)
+{
+    const rp_index_options options = { o->dim, count, 1, o->without_originals };
+    const rp_scope scope = { { 1 } };
+    rp_index *index;
+    rp_neighbor *nearest = calloc(o->query_count * 8, sizeof *nearest);
+    rp_neighbor *eight = calloc(o->query_count * 8, sizeof *eight);
+    if (!nearest || !eight || rp_index_new(&options, &index) != RP_OK)
+        return false;
+    *row = (bench_row){ .count = count, .queries = o->query_count };
+    const size_t empty = rp_index_size_bytes(index);
+    int64_t start = rp_thread_cpu_ns();
+    for (size_t i = 0; i < count; i++)
+        if (rp_index_add(index, scope, i + 1, vectors + i * o->dim) != RP_OK)
+            return false;
+    row->adds_per_second = (double)count / ((double)(rp_thread_cpu_ns() - start) / 1e9);
+    const double originals = o->without_originals ? 0 : (double)o->dim * sizeof(float);
+    row->bytes_per_vector = (double)(rp_index_size_bytes(index) - empty) / (double)count - originals;
+    row->search_us = time_searches(index, scope, queries, o, 1, nearest);
+    row->search_k8_us = time_searches(index, scope, queries, o, 8, eight);
+    row->limit_us = measure_read_ns(count * ((o->dim + 63) / 64) * 8) / 1e3;
+    compare_with_exact(vectors, count, queries, o, nearest, eight, row);
+    start = rp_thread_cpu_ns();
+    for (size_t i = 0; i < count / 2; i++)
+        rp_index_remove(index, i * 2 + 1);
+    row->removes_per_second = (double)(count / 2) / ((double)(rp_thread_cpu_ns() - start) / 1e9);
+    rp_index_free(index);
+    free(nearest);
+    free(eight);
+    return true;
+}
+
+static void
+print_json(const bench_row *row, const bench_options *o)
+{
+    rp_buffer out;
+    rp_json_writer w;
+    rp_buffer_init(&out, 0);
+    rp_json_writer_init(&w, &out);
+    rp_json_open(&w, '{');
+    const struct {
+        const char *name;
+        double value;
+    } members[] = {
+        { "count", (double)row->count },       { "queries", (double)row->queries },
+        { "dim", (double)o->dim },             { "search_us", row->search_us },
+        { "search_k8_us", row->search_k8_us }, { "exact_us", row->exact_us },
+        { "limit_us", row->limit_us },         { "recall_at_1", row->recall_1 },
+        { "recall_at_8", row->recall_8 },      { "adds_per_second", row->adds_per_second },
+        { "removes_per_second", row->removes_per_second },
+        { "bytes_per_vector", row->bytes_per_vector },
+    };
+    rp_json_key(&w, "kernels");
+    rp_json_put_cstring(&w, rp_scan_best()->name);
+    rp_json_key(&w, "vectors");
+    rp_json_put_cstring(&w, o->vectors ? "file" : "made");
+    for (size_t i = 0; i < RP_COUNT(members); i++) {
+        rp_json_key(&w, members[i].name);
+        rp_json_put_double(&w, members[i].value);
+    }
+    rp_json_close(&w, '}');
+    printf("%.*s\n", RP_FMT(rp_buffer_str(&out)));
+    rp_buffer_fini(&out);
+}
+
+static void
+print_row(const bench_row *row)
+{
+    printf("%9zu %10.1f %10.1f %9.1f %9.1f %10.4f %10.4f %10.0f %10.0f %8.0f\n", row->count,
+           row->search_us, row->search_k8_us, row->exact_us, row->limit_us, row->recall_1,
+           row->recall_8, row->adds_per_second, row->removes_per_second, row->bytes_per_vector);
+    fflush(stdout);
+}
+
+static bool
+parse_counts(const char *text, bench_options *o)
+{
+    rp_str rest = rp_str_of(text);
+    for (o->count_count = 0; rest.len && o->count_count < RP_COUNT(o->counts); o->count_count++) {
+        uint64_t count;
+        if (!rp_str_to_u64(rp_str_split(&rest, ','), &count) || count < 8 || count > 50000000)
+            return false;
+        o->counts[o->count_count] = count;
+    }
+    return o->count_count > 0 && rest.len == 0;
+}
+
+static bool
+parse_arguments(int argc, char **argv, bench_options *o, int *exit_status)
+{
+    static const struct option options[] = {
+        { "vectors", required_argument, NULL, 'v' }, { "count", required_argument, NULL, 'c' },
+        { "queries", required_argument, NULL, 'q' }, { "rounds", required_argument, NULL, 'r' },
+        { "without-originals", no_argument, NULL, 'o' }, { "json", no_argument, NULL, 'j' },
+        { "help", no_argument, NULL, 'h' }, { 0 },
+    };
+    uint64_t number;
+    int option;
+    *exit_status = RP_EXIT_USAGE;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        bool good = true;
+        switch (option) {
+        case 'v': o->vectors = optarg; break;
+        case 'c': good = parse_counts(optarg, o); break;
+        case 'q':
+            good = rp_str_to_u64(rp_str_of(optarg), &number) && number > 0 && number <= 100000;
+            o->query_count = number;
+            break;
+        case 'r':
+            good = rp_str_to_u64(rp_str_of(optarg), &number) && number > 0 && number <= 1000;
+            o->rounds = number;
+            break;
+        case 'o': o->without_originals = true; break;
+        case 'j': o->json = true; break;
+        case 'h':
+            puts("Usage: reprise bench search [options]\n\n"
+                 "  --vectors FILE.npy    unit vectors (reprise embed --format npy); else made ones\n"
+                 "  --count N,...         vectors in the index (10000,100000)\n"
+                 "  --queries N           further vectors that are looked for (1000)\n"
+                 "  --rounds N            the least time of so many counts (5)\n"
+                 "  --without-originals   keep 8-bit codes only\n"
+                 "  --json                one object a line");
+            *exit_status = RP_EXIT_DONE;
+            return false;
+        default: fputs("Try `reprise bench search --help`.\n", stderr); return false;
+        }
+        if (!good) {
+            fprintf(stderr, "reprise bench search: '%s' is no value for that option; see --help\n", optarg);
+            return false;
+        }
+    }
+    return true;
+}
+
+int
+rp_command_bench_search(int argc, char **argv)
+{
+    bench_options o = { .counts = { 10000, 100000 }, .count_count = 2, .query_count = 1000,
+                        .dim = 384, .rounds = 5 };
+    int exit_status;
+    if (!parse_arguments(argc, argv, &o, &exit_status))
+        return exit_status;
+    size_t most = 0;
+    for (size_t i = 0; i < o.count_count; i++)
+        most = RP_MAX(most, o.counts[i]);
+    rp_npy npy = { 0 };
+    rp_error error = { { 0 } };
+    float *made = NULL;
+    if (o.vectors && rp_npy_open(o.vectors, &npy, &error) != RP_OK) {
+        fprintf(stderr, "reprise bench search: %s\n", error.text);
+        return RP_EXIT_USAGE;
+    }
+    if (o.vectors && npy.rows < most + o.query_count) {
+        fprintf(stderr, "reprise bench search: %s has %zu vectors; %zu and %zu queries need more\n",
+                o.vectors, npy.rows, most, o.query_count);
+        return RP_EXIT_USAGE;
+    }
+    if (o.vectors)
+        o.dim = npy.columns;
+    else
+        made = make_vectors(most + o.query_count, o.dim);
+    const float *vectors = o.vectors ? npy.values : made;
+    if (!o.json)
+        printf("kernels %s, %s vectors of %zu numbers, %zu queries; CPU us a query on one thread\n"
+               "%9s %10s %10s %9s %9s %10s %10s %10s %10s %8s\n", rp_scan_best()->name,
+               o.vectors ? "given" : "made", o.dim, o.query_count, "vectors", "nearest", "nearest 8",
+               "exact", "limit", "recall@1", "recall@8", "adds/s", "removes/s", "bytes");
+    exit_status = vectors ? RP_EXIT_DONE : RP_EXIT_FAILED;
+    for (size_t i = 0; i < o.count_count && exit_status == RP_EXIT_DONE; i++) {
+        bench_row row;
+        /* Queries are taken behind the vectors, so every size is asked the same. */
+        if (!run_one(vectors, o.counts[i], vectors + most * o.dim, &o, &row))
+            exit_status = RP_EXIT_FAILED;
+        else if (o.json)
+            print_json(&row, &o);
+        else
+            print_row(&row);
+    }
+    free(made);
+    rp_npy_close(&npy);
+    return exit_status;
+}
