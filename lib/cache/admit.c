@@ -56,11 +56,11 @@ rp_admit_refusal(rp_cache *cache, const rp_query *query, const rp_admission *adm
     return NULL;
 }
 
-/* Whether the entry may answer similar questions too. */
+/* Whether the entry may answer similar questions too, as soon as it has a vector. */
 static bool
 may_answer_similar(const rp_query *query)
 {
-    if (query->tier != RP_TIER_SEMANTIC || !query->vectors)
+    if (query->tier != RP_TIER_SEMANTIC)
         return false;
     /* The policy wants no second entry where the neighbor was right (vCache, Algorithm 1):
      * the neighbor answers similar questions, this one its own repeat. */
@@ -101,13 +101,13 @@ draft_entry(const rp_query *query, const rp_admission *admission, rp_str scope_f
     };
     memcpy(draft->user_hash, query->user_hash, sizeof draft->user_hash);
     memcpy(draft->metadata_hash, query->metadata_hash, sizeof draft->metadata_hash);
-    if (may_answer_similar(query)) {
+    if (!may_answer_similar(query)) {
+        draft->flags |= RP_ENTRY_EXACT_ONLY;
+    } else if (query->vectors) { /* else reembed may give it one later */
         draft->dim = query->dim;
         draft->window_count = query->window_count;
         draft->mean = query->mean;
         draft->windows = query->windows;
-    } else {
-        draft->flags |= RP_ENTRY_EXACT_ONLY;
     }
 }
 

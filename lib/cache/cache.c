@@ -230,6 +230,18 @@ load_index(rp_cache *cache)
     pthread_mutex_unlock(&cache->loading_lock);
 }
 
+rp_status
+rp_cache_index_reload(rp_cache *cache, rp_error *error)
+{
+    if (rp_cache_semantic(cache))
+        return RP_OK;
+    if (!rp_store_vectors_usable(cache->store))
+        return rp_fail(error, RP_ERR_STALE, "the store's vectors are still of another encoder");
+    atomic_store(&cache->index_state, RP_INDEX_LOADING);
+    load_index(cache);
+    return RP_OK;
+}
+
 static rp_status
 make_index(rp_cache *cache, const rp_cache_options *options, uint64_t memory_max, rp_error *error)
 {

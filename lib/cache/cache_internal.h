@@ -30,6 +30,12 @@ typedef struct rp_embedder {
     void *context;
 } rp_embedder;
 
+/* A decider that asks a function of a test instead of a policy; it learns nothing, and
+ * save and restore are not for it. */
+typedef void rp_decide_hook(void *context, const rp_question *question, double random01,
+                            rp_decision *out);
+RP_NODISCARD rp_status rp_decider_scripted(rp_decide_hook *hook, void *context, rp_decider **out);
+
 /* Counts by (kind, reason). Fixed size; labels are static strings, so the table holds all
  * there are. Lock-free: a slot is claimed by its reason pointer once and for ever. */
 enum { RP_REASON_SLOTS = 256 };
@@ -135,5 +141,39 @@ void rp_cache_index_add(rp_cache *cache, rp_scope scope, rp_entry_id id, const f
  * parts lie in `arena`. */
 RP_NODISCARD rp_status rp_query_from_request(rp_cache *cache, const rp_cache_request *request,
                                              rp_arena *arena, rp_query *query, rp_error *error);
+
+/* Let a thread wait until the store's writer has committed. */
+typedef struct rp_admission_wait {
+    pthread_mutex_t lock; /* leaf */
+    pthread_cond_t done;
+    bool finished;
+    rp_status status;
+    rp_entry_id id;
+} rp_admission_wait;
+RP_NODISCARD rp_status rp_admission_wait_init(rp_admission_wait *wait);
+void rp_admission_wait_done(void *context, rp_status status, rp_entry_id id);
+/* Wait if the callback will come, then release; returns what it said. */
+RP_NODISCARD rp_status rp_admission_wait_fini(rp_admission_wait *wait, bool expected);
+/* Embed if that is still to be done, admit, and wait for the commit. */
+RP_NODISCARD rp_status rp_admit_and_wait(rp_cache *cache, rp_query *query, rp_admission *admission,
+                                         rp_entry_id *id, rp_error *error);
+
+/* Where entries are: collected first, so that nothing is written while a walk reads. */
+typedef struct rp_place {
+    rp_entry_id id;
+    rp_scope scope;
+} rp_place;
+typedef struct rp_places {
+    rp_place *items; /* owned */
+    size_t count, capacity;
+} rp_places;
+/* Entries that match and were created no later than `created_max`. */
+RP_NODISCARD rp_status rp_places_collect(rp_cache *cache, const rp_store_selector *selector,
+                                         rp_time created_max, rp_places *out, rp_error *error);
+void rp_places_fini(rp_places *places);
+RP_NODISCARD rp_status rp_selector_translate(rp_cache *cache, const rp_cache_selector *selector,
+                                             rp_store_selector *out, rp_error *error);
+/* Build the index if it is not in use yet (after reembed). */
+RP_NODISCARD rp_status rp_cache_index_reload(rp_cache *cache, rp_error *error);
 
 #endif

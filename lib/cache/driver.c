@@ -10,6 +10,7 @@
  * that it has seen: a policy that hits a candidate without gates, or in spite of an
  * unsure judge, is overruled. */
 #include "cache/driver.h"
+#include "cache/cache_internal.h"
 
 #include "base/bytes.h"
 #include "base/random.h"
@@ -26,7 +27,23 @@ struct rp_decider {
     rp_random random;
     char *spec; /* owned */
     size_t spec_len;
+    rp_decide_hook *hook; /* tests only; then policy is NULL */
+    void *hook_context;
 };
+
+rp_status
+rp_decider_scripted(rp_decide_hook *hook, void *context, rp_decider **out)
+{
+    rp_decider *decider = calloc(1, sizeof *decider);
+    if (!decider)
+        return RP_ERR_NOMEM;
+    decider->hook = hook;
+    decider->hook_context = context;
+    rp_random_init(&decider->random, 1);
+    pthread_mutex_init(&decider->lock, NULL);
+    *out = decider;
+    return RP_OK;
+}
 
 rp_status
 rp_decider_new(rp_str spec, double error_max, uint64_t seed, rp_decider **out, rp_error *error)
@@ -66,7 +83,7 @@ rp_decider_free(rp_decider *decider)
 rp_str
 rp_decider_name(const rp_decider *decider)
 {
-    return rp_policy_name(decider->policy);
+    return decider->hook ? RP_STR("scripted") : rp_policy_name(decider->policy);
 }
 
 rp_str
@@ -89,7 +106,10 @@ rp_decider_decide(rp_decider *decider, const rp_question *question, double rando
                   rp_decision *out)
 {
     pthread_mutex_lock(&decider->lock);
-    rp_policy_decide(decider->policy, question, random01, out);
+    if (decider->hook)
+        decider->hook(decider->hook_context, question, random01, out);
+    else
+        rp_policy_decide(decider->policy, question, random01, out);
     pthread_mutex_unlock(&decider->lock);
 }
 
@@ -97,7 +117,8 @@ void
 rp_decider_observe(rp_decider *decider, const rp_outcome *outcome)
 {
     pthread_mutex_lock(&decider->lock);
-    rp_policy_observe(decider->policy, outcome);
+    if (!decider->hook)
+        rp_policy_observe(decider->policy, outcome);
     pthread_mutex_unlock(&decider->lock);
 }
 
@@ -105,7 +126,8 @@ void
 rp_decider_forget(rp_decider *decider, rp_entry_id id)
 {
     pthread_mutex_lock(&decider->lock);
-    rp_policy_forget(decider->policy, id);
+    if (!decider->hook)
+        rp_policy_forget(decider->policy, id);
     pthread_mutex_unlock(&decider->lock);
 }
 
@@ -113,7 +135,7 @@ size_t
 rp_decider_size_bytes(rp_decider *decider)
 {
     pthread_mutex_lock(&decider->lock);
-    const size_t size = rp_policy_size_bytes(decider->policy);
+    const size_t size = decider->hook ? 0 : rp_policy_size_bytes(decider->policy);
     pthread_mutex_unlock(&decider->lock);
     return size + sizeof *decider + decider->spec_len + 1;
 }

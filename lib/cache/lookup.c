@@ -293,10 +293,15 @@ rp_query_prepare(rp_cache *cache, rp_query *query)
         return RP_OK;
     }
     query->tier = tier_by_rules(query);
-    const char *refusal = query->tier == RP_TIER_NONE                    ? "tiers-off"
-                          : controls->no_read && controls->no_write      ? "no-cache"
-                          : caller->isolate_user && request->user.len == 0 ? "no-user"
-                                                                           : NULL;
+    const bool no_user = caller->isolate_user && request->user.len == 0 &&
+                         caller->user_digits.len == 0;
+    const char *refusal = NULL;
+    if (query->tier == RP_TIER_NONE)
+        refusal = "tiers-off";
+    else if (controls->no_read && controls->no_write)
+        refusal = "no-cache";
+    else if (no_user) /* the route isolates users and this is nobody: share with nobody */
+        refusal = "no-user";
     if (refusal) {
         end_bypass(cache, query, refusal);
         return RP_OK;
