@@ -1,0 +1,1029 @@
+/* test_cache.c - one request from start to end, over a real store, index and policy.
+ *
+ * The encoder is a fake whose similarities are known (fake_embedder.h), the clock stands
+ * still until moved. What could go wrong, and is tried: an answer that crosses tenants,
+ * namespaces, models or histories; one that a gate, a window, an age, a user or the clock
+ * forbids; an index that holds what the store lacks, or loses it over a restart; another
+ * encoder's vectors; a failure inside that reaches the caller as anything but a miss; an
+ * entry that the rules of admission forbid. */
+#include "cache/cache_internal.h"
+#include "fake_embedder.h"
+#include "test_support.h"
+
+#include <math.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define DAY_S ((int64_t)86400)
+#define T0 ((int64_t)1700000000 * 1000000)
+
+typedef struct fixture {
+    char folder[64];
+    rp_clock_manual clock;
+    rp_cache *cache;
+    rp_embedder embedder;
+    rp_cache_options options;
+    char warning[RP_ERROR_SIZE];
+    size_t warnings;
+    int judge_verdict;
+    size_t judge_calls;
+} fixture;
+
+static void
+note_warning(void *context, const char *sentence)
+{
+    fixture *f = context;
+    snprintf(f->warning, sizeof f->warning, "%s", sentence);
+    f->warnings++;
+}
+
+static void
+open_cache(fixture *f)
+{
+    rp_error error = { { 0 } };
+    const rp_status status =
+        rp_cache_open_with(&f->options, &f->embedder, &f->clock.clock, &f->cache, &error);
+    if (status != RP_OK)
+        print_error("%s\n", error.text);
+    assert_int_equal(status, RP_OK);
+}
+
+static void
+reopen_cache(fixture *f)
+{
+    rp_cache_close(f->cache);
+    f->cache = NULL;
+    open_cache(f);
+}
+
+static int
+set_up(void **state)
+{
+    fixture *f = calloc(1, sizeof *f);
+    snprintf(f->folder, sizeof f->folder, "%s/reprise-cache-XXXXXX",
+             getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+    if (!mkdtemp(f->folder))
+        return -1;
+    rp_clock_manual_init(&f->clock, T0);
+    f->embedder = fake_embedder(FAKE_FINGERPRINT);
+    f->options = (rp_cache_options){ .folder = f->folder,
+                                     .policy = "static:min_similarity=0.8",
+                                     .disk_max = 64 << 20,
+                                     .memory_max = 64 << 20,
+                                     .share_max = 1,
+                                     .seed = 1,
+                                     .warn = note_warning,
+                                     .warn_context = f };
+    open_cache(f);
+    *state = f;
+    return 0;
+}
+
+static int
+tear_down(void **state)
+{
+    fixture *f = *state;
+    rp_cache_close(f->cache);
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf '%s'", f->folder);
+    const int failed = system(command);
+    free(f);
+    return failed;
+}
+
+/* ---- shorthand ------------------------------------------------------------------------- */
+
+static rp_cache_request
+ask(const char *tenant, const char *prompt)
+{
+    return (rp_cache_request){ .tenant = rp_str_of(tenant), .prompt = rp_str_of(prompt) };
+}
+
+static rp_cache_request
+ask_chat(const char *tenant, const char *body)
+{
+    return (rp_cache_request){ .tenant = rp_str_of(tenant),
+                               .path = RP_STR("/v1/chat/completions"),
+                               .body = rp_str_of(body) };
+}
+
+static void
+put_request(fixture *f, rp_cache_request request, const char *reply, char *entry)
+{
+    rp_error error = { { 0 } };
+    const rp_status status =
+        rp_cache_store(f->cache, &request, rp_str_of(reply), NULL, entry, &error);
+    if (status != RP_OK)
+        print_error("%s\n", error.text);
+    assert_int_equal(status, RP_OK);
+}
+
+static void
+put(fixture *f, const char *prompt, const char *reply)
+{
+    put_request(f, ask("alice", prompt), reply, NULL);
+}
+
+static rp_cache_answer *
+look_up(fixture *f, rp_cache_request request)
+{
+    rp_cache_answer *answer = NULL;
+    rp_error error = { { 0 } };
+    const rp_status status = rp_cache_lookup(f->cache, &request, &answer, &error);
+    if (status != RP_OK)
+        print_error("%s\n", error.text);
+    assert_int_equal(status, RP_OK);
+    return answer;
+}
+
+static void
+expect(fixture *f, rp_cache_request request, const char *tier, const char *reply)
+{
+    rp_cache_answer *answer = look_up(f, request);
+    if (!answer->hit || strcmp(answer->tier, tier) != 0)
+        print_error("outcome %s, tier %s, reason %s, similarity %g\n", answer->outcome,
+                    answer->tier, answer->reason, answer->similarity);
+    assert_true(answer->hit);
+    assert_string_equal(answer->outcome, "hit");
+    assert_string_equal(answer->tier, tier);
+    assert_str_equal(answer->reply, rp_str_of(reply));
+    assert_int_equal(strlen(answer->entry), 32);
+    rp_cache_answer_free(answer);
+}
+
+static void
+expect_miss(fixture *f, rp_cache_request request, const char *reason)
+{
+    rp_cache_answer *answer = look_up(f, request);
+    if (answer->hit || (reason && strcmp(answer->reason, reason) != 0))
+        print_error("outcome %s, tier %s, reason %s, similarity %g\n", answer->outcome,
+                    answer->tier, answer->reason, answer->similarity);
+    assert_false(answer->hit);
+    assert_int_equal(answer->reply.len, 0);
+    if (reason)
+        assert_string_equal(answer->reason, reason);
+    rp_cache_answer_free(answer);
+}
+
+static const char question[] = "how do I reset the password of my2 account please tell";
+static const char paraphrase[] = "how do I reset the password of my2 account please";
+
+/* ---- hits --------------------------------------------------------------------------------- */
+
+static void
+test_the_same_prompt_hits_exactly_and_a_similar_one_semantically(void **state)
+{
+    fixture *f = *state;
+    expect_miss(f, ask("alice", question), NULL);
+    put(f, question, "click reset");
+    expect(f, ask("alice", question), "exact", "click reset");
+    expect(f, ask("alice", paraphrase), "semantic", "click reset");
+    expect_miss(f, ask("alice", "what is the capital of Peru"), NULL);
+    rp_cache_stats stats;
+    rp_cache_stats_get(f->cache, &stats);
+    assert_int_equal(stats.hits_exact, 1);
+    assert_int_equal(stats.hits_semantic, 1);
+    assert_int_equal(stats.misses, 2);
+    assert_int_equal(stats.vectors, 1);
+    assert_true(stats.ready && stats.semantic);
+}
+
+static void
+test_tenants_and_namespaces_never_meet(void **state)
+{
+    fixture *f = *state;
+    put(f, question, "click reset");
+    expect_miss(f, ask("bob", question), NULL);
+    expect_miss(f, ask("bob", paraphrase), NULL);
+    expect_miss(f, ask("alic", question), NULL);
+    rp_cache_request other = ask("alice", question);
+    other.namespace_name = RP_STR("eu");
+    expect_miss(f, other, NULL);
+    other.prompt = rp_str_of(paraphrase);
+    expect_miss(f, other, NULL);
+    put_request(f, other, "in the eu", NULL);
+    expect(f, other, "exact", "in the eu");
+    expect(f, ask("alice", question), "exact", "click reset");
+}
+
+static const char chat_reply[] =
+    "{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"m\",\"choices\":[{"
+    "\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"Paris\"},\"finish_reason\":\"stop\"}],"
+    "\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":1,\"total_tokens\":6}}";
+
+static void
+expect_chat_hit(fixture *f, const char *body, const char *tier)
+{
+    rp_cache_answer *answer = look_up(f, ask_chat("alice", body));
+    if (!answer->hit)
+        print_error("outcome %s, reason %s\n", answer->outcome, answer->reason);
+    assert_true(answer->hit);
+    assert_string_equal(answer->tier, tier);
+    assert_non_null(strstr(answer->reply.ptr, "\"Paris\""));
+    rp_cache_answer_free(answer);
+}
+
+static void
+test_chat_requests_meet_only_in_the_same_world(void **state)
+{
+    fixture *f = *state;
+    put_request(f, ask_chat("alice", "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":"
+                                     "\"what is the capital city of france\"}]}"),
+                chat_reply, NULL);
+    expect_chat_hit(f, "{\"messages\":[{\"content\":\"what is the capital city of france\",\"role\":"
+                       "\"user\"}],\"model\":\"m\",\"stream\":false,\"user\":\"u\"}", "exact");
+    expect_chat_hit(f, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":"
+                       "\"what is the capital city of france please\"}]}", "semantic");
+    const char *const others[] = {
+        /* another model, a system prompt, a history, a temperature, an unknown member */
+        "{\"model\":\"n\",\"messages\":[{\"role\":\"user\",\"content\":\"what is the capital city of france\"}]}",
+        "{\"model\":\"m\",\"messages\":[{\"role\":\"system\",\"content\":\"lie\"},{\"role\":\"user\",\"content\":\"what is the capital city of france\"}]}",
+        "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"},{\"role\":\"assistant\",\"content\":\"hello\"},{\"role\":\"user\",\"content\":\"what is the capital city of france\"}]}",
+        "{\"model\":\"m\",\"temperature\":0.1,\"messages\":[{\"role\":\"user\",\"content\":\"what is the capital city of france\"}]}",
+        "{\"model\":\"m\",\"brand_new\":1,\"messages\":[{\"role\":\"user\",\"content\":\"what is the capital city of france\"}]}",
+    };
+    for (size_t i = 0; i < RP_COUNT(others); i++)
+        expect_miss(f, ask_chat("alice", others[i]), NULL);
+    /* A bare prompt is a family of its own. */
+    expect_miss(f, ask("alice", "what is the capital city of france"), NULL);
+}
+
+/* ---- what forbids a hit ------------------------------------------------------------------------ */
+
+static void
+test_a_gate_vetoes_what_similarity_allows(void **state)
+{
+    fixture *f = *state;
+    put(f, "how do I enable the alarm in the living room of the house", "press on");
+    rp_cache_answer *answer =
+        look_up(f, ask("alice", "how do I disable the alarm in the living room of the house"));
+    assert_false(answer->hit);
+    assert_true(answer->similarity > 0.8);
+    assert_memory_equal(answer->reason, "gate", 4);
+    rp_cache_answer_free(answer);
+    expect_miss(f, ask("alice", "how do I never enable the alarm in the living room of the house"), NULL);
+    expect(f, ask("alice", "how do I enable the alarm in the living room of the home"), "semantic",
+           "press on");
+}
+
+static void
+test_the_caller_can_only_be_stricter(void **state)
+{
+    fixture *f = *state;
+    put(f, question, "click reset");
+    rp_cache_request strict = ask("alice", paraphrase);
+    strict.min_similarity = 0.999f;
+    expect_miss(f, strict, NULL);
+    rp_cache_request loose = ask("alice", "how do I reset a lamp that is on the wall");
+    loose.min_similarity = 0.01f;
+    expect_miss(f, loose, NULL);
+}
+
+static void
+test_entries_expire_and_callers_may_want_younger_ones(void **state)
+{
+    fixture *f = *state;
+    put(f, question, "click reset");
+    f->clock.now_us += 100 * 1000000;
+    rp_cache_request young = ask("alice", question);
+    young.max_age_seconds = 99;
+    expect_miss(f, young, NULL);
+    young.prompt = rp_str_of(paraphrase);
+    expect_miss(f, young, NULL);
+    young.max_age_seconds = 100;
+    expect(f, young, "semantic", "click reset");
+    rp_cache_answer *answer = look_up(f, ask("alice", question));
+    assert_int_equal(answer->age_seconds, 100);
+    rp_cache_answer_free(answer);
+    f->clock.now_us = T0 + (DAY_S - 1) * 1000000;
+    expect(f, ask("alice", question), "exact", "click reset");
+    f->clock.now_us = T0 + DAY_S * 1000000;
+    expect_miss(f, ask("alice", question), NULL);
+    expect_miss(f, ask("alice", paraphrase), NULL);
+}
+
+static void
+test_personal_prompts_stay_with_their_user(void **state)
+{
+    fixture *f = *state;
+    rp_cache_request mine = ask("alice", "what is the balance of my account at the bank");
+    mine.user = RP_STR("u1");
+    put_request(f, mine, "12 euro", NULL);
+    expect(f, mine, "exact", "12 euro");
+    mine.prompt = RP_STR("what is the balance of my account at the bank please");
+    expect(f, mine, "semantic", "12 euro");
+    mine.user = RP_STR("u2");
+    expect_miss(f, mine, NULL);
+    mine.prompt = RP_STR("what is the balance of my account at the bank");
+    expect_miss(f, mine, NULL);
+    mine.user = RP_STR("");
+    expect_miss(f, mine, NULL);
+    /* An impersonal prompt does not get a personal answer either. */
+    expect_miss(f, ask("alice", "what is the balance of account at the bank"), NULL);
+}
+
+static void
+test_temporal_prompts_hit_for_ten_minutes(void **state)
+{
+    fixture *f = *state;
+    put(f, "what is the weather in the city of paris today", "rain");
+    f->clock.now_us += 599 * (int64_t)1000000;
+    expect(f, ask("alice", "what is the weather in the city of paris today"), "exact", "rain");
+    f->clock.now_us += 2 * (int64_t)1000000;
+    expect_miss(f, ask("alice", "what is the weather in the city of paris today"), NULL);
+}
+
+/* A long text of `windows` windows; the word at `changed` is another. */
+static void
+long_text(char *out, size_t size, size_t words, size_t changed)
+{
+    size_t len = 0;
+    for (size_t i = 0; i < words; i++)
+        len += (size_t)snprintf(out + len, size - len, "%s%c%c%c%c", i ? " " : "",
+                                i == changed ? 'q' : 'w', (char)('a' + i % 26),
+                                (char)('a' + i / 26 % 26), i == changed ? 'x' : 'b');
+}
+
+static void
+test_long_texts_match_only_window_by_window(void **state)
+{
+    fixture *f = *state;
+    static char text[8192], other[8192];
+    long_text(text, sizeof text, 3 * FAKE_WINDOW_WORDS, SIZE_MAX);
+    put(f, text, "summary");
+    expect(f, ask("alice", text), "exact", "summary");
+    /* One word more in the last window: all three windows still pass. */
+    long_text(other, sizeof other, 3 * FAKE_WINDOW_WORDS - 1, SIZE_MAX);
+    expect(f, ask("alice", other), "semantic", "summary");
+    /* One more window: the mean is near, the count is not equal. */
+    long_text(other, sizeof other, 3 * FAKE_WINDOW_WORDS + 1, SIZE_MAX);
+    expect_miss(f, ask("alice", other), NULL);
+    /* The last window is another text: the mean passes, that pair does not. */
+    size_t len = strlen(text), spaces = 0, at = 0;
+    memcpy(other, text, len + 1);
+    while (spaces < 2 * FAKE_WINDOW_WORDS + 20)
+        spaces += other[at++] == ' ';
+    for (; at < len; at++)
+        if (other[at] != ' ')
+            other[at] = 'v';
+    rp_cache_answer *answer = look_up(f, ask("alice", other));
+    assert_false(answer->hit);
+    assert_true(answer->similarity < 0.8); /* of the worst pair, not of the mean */
+    rp_cache_answer_free(answer);
+    /* Longer than the most windows: exact tier only. */
+    static char huge[65536];
+    long_text(huge, sizeof huge, (RP_WINDOWS_MAX + 1) * FAKE_WINDOW_WORDS, SIZE_MAX);
+    put(f, huge, "long");
+    expect(f, ask("alice", huge), "exact", "long");
+}
+
+static void
+test_text_the_encoder_cannot_read_does_not_match(void **state)
+{
+    fixture *f = *state;
+    put(f, "zzunknown zzunknown how zzunknown are you", "fine");
+    expect(f, ask("alice", "zzunknown zzunknown how zzunknown are you"), "exact", "fine");
+    expect_miss(f, ask("alice", "zzunknown zzunknown how zzunknown are you you"), NULL);
+}
+
+/* ---- modes and failures ------------------------------------------------------------------------- */
+
+static void
+test_shadow_reports_and_never_answers(void **state)
+{
+    fixture *f = *state;
+    put(f, question, "click reset");
+    f->options.mode = RP_CACHE_SHADOW;
+    reopen_cache(f);
+    rp_cache_answer *answer = look_up(f, ask("alice", paraphrase));
+    assert_false(answer->hit);
+    assert_string_equal(answer->outcome, "shadow-hit");
+    assert_string_equal(answer->tier, "semantic");
+    assert_int_equal(answer->reply.len, 0);
+    rp_cache_answer_free(answer);
+    f->options.mode = RP_CACHE_OFF;
+    reopen_cache(f);
+    answer = look_up(f, ask("alice", question));
+    assert_string_equal(answer->outcome, "bypass");
+    rp_cache_answer_free(answer);
+    rp_cache_request request = ask("alice", "x y z");
+    assert_int_equal(rp_cache_store(f->cache, &request, RP_STR("r"), NULL, NULL, NULL),
+                     RP_ERR_UNSUPPORTED);
+}
+
+static bool
+sum_failures(void *context, const char *kind, const char *reason, uint64_t count)
+{
+    (void)reason;
+    if (strcmp(kind, "failure") == 0)
+        *(uint64_t *)context += count;
+    return true;
+}
+
+static void
+test_a_broken_encoder_is_a_counted_miss(void **state)
+{
+    fixture *f = *state;
+    expect_miss(f, ask("alice", "this text is zzbroken"), "embed");
+    uint64_t failures = 0;
+    rp_cache_reasons(f->cache, sum_failures, &failures);
+    assert_int_equal(failures, 1);
+    put(f, "this text is zzbroken", "stored for the exact tier all the same");
+    expect(f, ask("alice", "this text is zzbroken"), "exact",
+           "stored for the exact tier all the same");
+}
+
+static void
+test_wrong_requests_are_refused_with_a_sentence(void **state)
+{
+    fixture *f = *state;
+    const rp_cache_request wrong[] = {
+        { .prompt = RP_STR("x") },
+        { .tenant = RP_STR("t") },
+        { .tenant = RP_STR("t"), .prompt = RP_STR("x"), .path = RP_STR("/v1/chat/completions"),
+          .body = RP_STR("{}") },
+        { .tenant = RP_STR("t"), .path = RP_STR("/v1/files"), .body = RP_STR("{}") },
+        { .tenant = RP_STR("t"), .path = RP_STR("/v1/chat/completions"), .body = RP_STR("{") },
+        { .tenant = RP_STR("t"), .path = RP_STR("/v1/chat/completions"), .body = RP_STR("[]") },
+        { .tenant = RP_STR("t"), .prompt = RP_STR("\xff") },
+    };
+    for (size_t i = 0; i < RP_COUNT(wrong); i++) {
+        rp_cache_answer *answer;
+        rp_error error = { { 0 } };
+        assert_int_not_equal(rp_cache_lookup(f->cache, &wrong[i], &answer, &error), RP_OK);
+        assert_true(error.text[0] != 0);
+        assert_int_not_equal(rp_cache_store(f->cache, &wrong[i], RP_STR("r"), NULL, NULL, NULL),
+                             RP_OK);
+    }
+}
+
+/* ---- admission ------------------------------------------------------------------------------------- */
+
+static void
+test_replies_that_are_not_whole_are_not_kept(void **state)
+{
+    fixture *f = *state;
+    const rp_cache_request request =
+        ask_chat("alice", "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}");
+    const char *const replies[] = {
+        "{\"error\":{\"message\":\"no\"}}",
+        "{\"id\":\"c\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"Pa\"},\"finish_reason\":\"length\"}]}",
+        "{\"id\":\"c\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":\"stop\"}]}",
+        "not json",
+    };
+    for (size_t i = 0; i < RP_COUNT(replies); i++) {
+        rp_error error = { { 0 } };
+        assert_int_equal(rp_cache_store(f->cache, &request, rp_str_of(replies[i]), NULL, NULL,
+                                        &error), RP_ERR_INVALID);
+        assert_true(error.text[0] != 0);
+    }
+    expect_miss(f, request, NULL);
+    rp_cache_stats stats;
+    rp_cache_stats_get(f->cache, &stats);
+    assert_int_equal(stats.not_stored, RP_COUNT(replies));
+    assert_int_equal(stats.entries, 0);
+}
+
+/* Parse a request as the server would and prepare a query on it. */
+typedef struct prepared {
+    rp_arena arena;
+    rp_query query;
+    rp_buffer encoded;
+    rp_admission admission;
+} prepared;
+
+static void
+prepare(fixture *f, rp_cache_request request, prepared *made)
+{
+    rp_error error = { { 0 } };
+    rp_arena_init(&made->arena, 0);
+    rp_buffer_init(&made->encoded, 0);
+    assert_int_equal(rp_query_from_request(f->cache, &request, &made->arena, &made->query, &error),
+                     RP_OK);
+    rp_json_reader *reader;
+    assert_int_equal(rp_json_reader_new(&reader), RP_OK);
+    made->admission = (rp_admission){ 0 };
+    made->admission.verdict = rp_reply_from_body(RP_WIRE_CHAT, rp_str_of(chat_reply), reader,
+                                                 &made->encoded, &made->admission.usage);
+    assert_int_equal(made->admission.verdict, RP_REPLY_GOOD);
+    made->admission.encoded = rp_buffer_str(&made->encoded);
+    rp_json_reader_free(reader);
+}
+
+static void
+release(prepared *made)
+{
+    rp_query_fini(&made->query);
+    rp_buffer_fini(&made->encoded);
+    rp_arena_fini(&made->arena);
+}
+
+static void
+test_each_rule_of_admission_has_a_name(void **state)
+{
+    fixture *f = *state;
+    const rp_cache_request hot =
+        ask_chat("alice", "{\"model\":\"m\",\"temperature\":1.5,\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}");
+    const rp_cache_request plain =
+        ask_chat("alice", "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}");
+    prepared p;
+    prepare(f, hot, &p);
+    assert_int_equal(rp_query_prepare(f->cache, &p.query), RP_OK);
+    assert_string_equal(rp_admit_refusal(f->cache, &p.query, &p.admission), "temperature");
+    p.query.rules.temperature_max = 2;
+    assert_null(rp_admit_refusal(f->cache, &p.query, &p.admission));
+    release(&p);
+
+    prepare(f, plain, &p);
+    p.query.controls.no_write = true;
+    rp_query_prepare(f->cache, &p.query);
+    assert_string_equal(rp_admit_refusal(f->cache, &p.query, &p.admission), "no-store");
+    p.query.controls.no_read = true;
+    rp_query_prepare(f->cache, &p.query);
+    assert_string_equal(rp_lookup_outcome_name(p.query.result.outcome), "bypass");
+    assert_string_equal(rp_admit_refusal(f->cache, &p.query, &p.admission), "bypass");
+    p.query.controls.no_write = false;
+    rp_query_prepare(f->cache, &p.query);
+    assert_string_equal(rp_lookup_outcome_name(p.query.result.outcome), "refresh");
+    rp_lookup_exact(f->cache, &p.query);
+    assert_int_equal(p.query.result.outcome, RP_LOOKUP_REFRESH);
+    assert_null(rp_admit_refusal(f->cache, &p.query, &p.admission));
+    p.query.controls.ttl_us = 0;
+    assert_string_equal(rp_admit_refusal(f->cache, &p.query, &p.admission), "ttl");
+    p.query.controls.ttl_us = -1;
+    p.query.result.decision = (rp_decision){ .reason = "r", .keep = RP_KEEP_NEVER };
+    assert_string_equal(rp_admit_refusal(f->cache, &p.query, &p.admission), "policy");
+    p.query.result.decision = (rp_decision){ 0 };
+    p.admission.verdict = RP_REPLY_INCOMPLETE;
+    assert_string_equal(rp_admit_refusal(f->cache, &p.query, &p.admission),
+                        rp_reply_verdict_name(RP_REPLY_INCOMPLETE));
+    release(&p);
+}
+
+static void
+admit(fixture *f, prepared *p, rp_entry_id *id)
+{
+    rp_error error = { { 0 } };
+    const rp_status status =
+        rp_admit_and_wait(f->cache, &p->query, &p->admission, id, &error);
+    if (status != RP_OK)
+        print_error("%s\n", error.text);
+    assert_int_equal(status, RP_OK);
+}
+
+static void
+test_lifetimes_are_clamped(void **state)
+{
+    fixture *f = *state;
+    const struct { int64_t rule, max, wish, wanted; } cases[] = {
+        { 100, 0, -1, 100 }, { 100, 0, 50, 50 },  { 100, 0, 500, 500 }, { 100, 200, 500, 200 },
+        { 0, 0, -1, 0 },     { 0, 200, -1, 200 }, { 0, 0, 7, 7 },
+    };
+    for (size_t i = 0; i < RP_COUNT(cases); i++) {
+        prepared p;
+        rp_entry_id id;
+        prepare(f, ask_chat("alice", "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}"), &p);
+        p.query.rules.ttl_us = cases[i].rule * 1000000;
+        p.query.rules.ttl_max_us = cases[i].max * 1000000;
+        p.query.controls.ttl_us = cases[i].wish < 0 ? -1 : cases[i].wish * 1000000;
+        rp_query_prepare(f->cache, &p.query);
+        admit(f, &p, &id);
+        const rp_entry *entry = rp_store_get(f->cache->store, p.query.scope, id, 0);
+        assert_non_null(entry);
+        const int64_t lives_us = entry->expires ? entry->expires - entry->created : 0;
+        assert_int_equal(lives_us, cases[i].wanted * 1000000);
+        rp_entry_unref(entry);
+        release(&p);
+    }
+}
+
+static void
+test_a_right_neighbor_leaves_the_new_entry_to_its_own_repeat(void **state)
+{
+    fixture *f = *state;
+    prepared p;
+    rp_entry_id id;
+    prepare(f, ask_chat("alice", "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi there\"}]}"), &p);
+    rp_query_prepare(f->cache, &p.query);
+    p.query.result.decision = (rp_decision){ .reason = "explore", .keep = RP_KEEP_IF_NEIGHBOR_WRONG };
+    p.query.neighbor_label = 1;
+    admit(f, &p, &id);
+    const rp_entry *entry = rp_store_get(f->cache->store, p.query.scope, id, RP_PART_VECTORS);
+    assert_true(entry->flags & RP_ENTRY_EXACT_ONLY);
+    assert_int_equal(entry->window_count, 0);
+    rp_entry_unref(entry);
+    assert_int_equal(rp_index_count(f->cache->index), 0);
+    p.query.neighbor_label = 0; /* it was wrong: the new one is wanted */
+    admit(f, &p, &id);
+    assert_int_equal(rp_index_count(f->cache->index), 1);
+    release(&p);
+}
+
+/* ---- restart and encoders ------------------------------------------------------------------------------ */
+
+static void
+test_a_restart_finds_everything_again(void **state)
+{
+    fixture *f = *state;
+    put(f, question, "click reset");
+    put(f, "what is the capital city of france", "Paris");
+    reopen_cache(f);
+    rp_cache_stats stats;
+    rp_cache_stats_get(f->cache, &stats);
+    assert_int_equal(stats.vectors, 2);
+    assert_true(stats.ready);
+    expect(f, ask("alice", question), "exact", "click reset");
+    expect(f, ask("alice", paraphrase), "semantic", "click reset");
+    f->options.load_in_background = true;
+    reopen_cache(f);
+    for (int i = 0; i < 1000 && !rp_cache_ready(f->cache); i++)
+        usleep(10000);
+    expect(f, ask("alice", paraphrase), "semantic", "click reset");
+}
+
+static void
+test_another_encoder_means_exact_only_until_reembedded(void **state)
+{
+    fixture *f = *state;
+    put(f, question, "click reset");
+    f->embedder = fake_embedder(FAKE_FINGERPRINT_OTHER);
+    f->warnings = 0;
+    reopen_cache(f);
+    assert_int_equal(f->warnings, 1);
+    assert_non_null(strstr(f->warning, "exact tier only"));
+    assert_false(rp_cache_semantic(f->cache));
+    assert_true(rp_cache_ready(f->cache));
+    expect(f, ask("alice", question), "exact", "click reset");
+    expect_miss(f, ask("alice", paraphrase), "exact-only");
+    put(f, "what is the capital city of france", "Paris"); /* kept, without a vector yet */
+    rp_error error = { { 0 } };
+    assert_int_equal(rp_cache_reembed(f->cache, NULL, NULL, &error), RP_OK);
+    expect(f, ask("alice", paraphrase), "semantic", "click reset");
+    expect(f, ask("alice", "what is the capital city of france please"), "semantic", "Paris");
+    f->warnings = 0;
+    reopen_cache(f);
+    assert_int_equal(f->warnings, 0);
+    expect(f, ask("alice", paraphrase), "semantic", "click reset");
+}
+
+static rp_status
+fail_self_test(void *context, rp_error *error)
+{
+    (void)context;
+    return rp_fail(error, RP_ERR_CORRUPT, "all vectors are equal");
+}
+
+static void
+test_a_degenerate_encoder_means_exact_only(void **state)
+{
+    fixture *f = *state;
+    put(f, question, "click reset");
+    f->embedder.self_test = fail_self_test;
+    reopen_cache(f);
+    assert_int_equal(f->warnings, 1);
+    assert_non_null(strstr(f->warning, "all vectors are equal"));
+    expect(f, ask("alice", question), "exact", "click reset");
+    expect_miss(f, ask("alice", paraphrase), "exact-only");
+}
+
+/* ---- forgetting -------------------------------------------------------------------------------------------- */
+
+static void
+test_what_is_invalidated_is_gone_from_both_tiers(void **state)
+{
+    fixture *f = *state;
+    const rp_str tags[] = { RP_STR("doc:42"), RP_STR("doc:7") };
+    const rp_cache_store_options tagged = { .tags = tags, .tag_count = 2 };
+    const rp_cache_request request = ask("alice", question);
+    assert_int_equal(rp_cache_store(f->cache, &request, RP_STR("click reset"), &tagged, NULL, NULL),
+                     RP_OK);
+    put(f, "what is the capital city of france", "Paris");
+    size_t matched, removed;
+    const rp_cache_selector selector = { .tenant = RP_STR("alice"), .tag = RP_STR("doc:42") };
+    assert_int_equal(rp_cache_invalidate(f->cache, &selector, false, &matched, &removed, NULL), RP_OK);
+    assert_int_equal(matched, 1);
+    assert_int_equal(removed, 0);
+    expect(f, ask("alice", question), "exact", "click reset");
+    assert_int_equal(rp_cache_invalidate(f->cache, &selector, true, &matched, &removed, NULL), RP_OK);
+    assert_int_equal(removed, 1);
+    expect_miss(f, ask("alice", question), NULL);
+    expect_miss(f, ask("alice", paraphrase), NULL);
+    expect(f, ask("alice", "what is the capital city of france"), "exact", "Paris");
+    assert_int_equal(rp_index_count(f->cache->index), 1);
+    const rp_cache_selector nothing = { .tenant = RP_STR("alice") };
+    assert_int_equal(rp_cache_invalidate(f->cache, &nothing, true, &matched, &removed, NULL),
+                     RP_ERR_INVALID);
+}
+
+static void
+test_a_flush_of_one_tenant_leaves_the_others(void **state)
+{
+    fixture *f = *state;
+    put(f, question, "click reset");
+    put_request(f, ask("bob", question), "bob's", NULL);
+    size_t removed;
+    assert_int_equal(rp_cache_flush(f->cache, RP_STR("alice"), &removed, NULL), RP_OK);
+    assert_int_equal(removed, 1);
+    expect_miss(f, ask("alice", question), NULL);
+    expect(f, ask("bob", question), "exact", "bob's");
+    put(f, question, "again");
+    expect(f, ask("alice", question), "exact", "again");
+    assert_int_equal(rp_cache_flush(f->cache, RP_STR(""), &removed, NULL), RP_OK);
+    assert_int_equal(removed, 2);
+    expect_miss(f, ask("alice", question), NULL);
+    expect_miss(f, ask("bob", question), NULL);
+    reopen_cache(f); /* epochs last */
+    expect_miss(f, ask("alice", question), NULL);
+}
+
+/* ---- learning ---------------------------------------------------------------------------------------------- */
+
+static bool
+count_outcomes(void *context, uint64_t sequence, rp_str bytes)
+{
+    (void)sequence;
+    rp_outcome outcome;
+    rp_str policy;
+    assert_int_equal(rp_outcome_decode(bytes, &outcome, &policy), RP_OK);
+    assert_str_equal(policy, RP_STR("static"));
+    assert_true(outcome.candidate.similarity > 0.5f);
+    ++*(size_t *)context;
+    return true;
+}
+
+static void
+test_feedback_is_written_down_and_a_wrong_answer_goes(void **state)
+{
+    fixture *f = *state;
+    char entry[33];
+    put_request(f, ask("alice", question), "click reset", entry);
+    expect(f, ask("alice", paraphrase), "semantic", "click reset");
+    assert_int_equal(rp_cache_feedback(f->cache, RP_STR("bob"), rp_str_of(entry), false, NULL),
+                     RP_ERR_NOT_FOUND);
+    expect(f, ask("alice", question), "exact", "click reset");
+    expect(f, ask("alice", paraphrase), "semantic", "click reset");
+    assert_int_equal(rp_cache_feedback(f->cache, RP_STR("alice"), rp_str_of(entry), false, NULL),
+                     RP_OK);
+    expect_miss(f, ask("alice", question), NULL);
+    expect_miss(f, ask("alice", paraphrase), NULL);
+    size_t outcomes = 0;
+    rp_store_walk_outcomes(f->cache->store, 0, count_outcomes, &outcomes);
+    assert_int_equal(outcomes, 1);
+    rp_cache_stats stats;
+    rp_cache_stats_get(f->cache, &stats);
+    assert_int_equal(stats.outcomes_wrong, 1);
+    assert_int_equal(rp_cache_feedback(f->cache, RP_STR("alice"), RP_STR("nonsense"), true, NULL),
+                     RP_ERR_NOT_FOUND);
+}
+
+static void
+test_a_miss_teaches_what_its_reply_shows(void **state)
+{
+    fixture *f = *state;
+    put(f, "red green blue one two three", "Yes.");
+    put(f, "long one two five six seven eight",
+        "It depends on the weather, and on the people who come along with you.");
+    const struct { const char *prompt, *reply; bool learns; int label; } cases[] = {
+        { "red green blue one two four nine", " yes. ", true, 1 },
+        { "red green blue one two four ten", "No.", true, 0 },
+        { "long one two five six seven nine ten", "Whatever the sky brings; and it is a matter of taste too.", false, -1 },
+    };
+    for (size_t i = 0; i < RP_COUNT(cases); i++) {
+        rp_arena arena;
+        rp_query query;
+        rp_arena_init(&arena, 0);
+        rp_cache_request request = ask("alice", cases[i].prompt);
+        request.min_similarity = 0.99f;
+        assert_int_equal(rp_query_from_request(f->cache, &request, &arena, &query, NULL), RP_OK);
+        rp_lookup_all(f->cache, &query);
+        assert_int_equal(query.result.outcome, RP_LOOKUP_MISS);
+        assert_int_equal(rp_learn_from_miss(f->cache, &query, rp_str_of(cases[i].reply)),
+                         cases[i].learns);
+        assert_int_equal(query.neighbor_label, cases[i].label);
+        rp_query_fini(&query);
+        rp_arena_fini(&arena);
+    }
+}
+
+static void
+test_an_outcome_survives_its_bytes_and_damage_is_seen(void **state)
+{
+    (void)state;
+    const rp_outcome outcome = { .stratum = 0x1122334455667788u, .category = RP_STR("faq"),
+                                 .time = -5, .similarity_second = 0.5f, .right = true,
+                                 .source = RP_OUTCOME_AUDIT, .probability = 0.125,
+                                 .candidate = { .id = 77, .similarity = 0.9f, .alignment = NAN,
+                                                .gates_fired = 5, .gates_noted = 2,
+                                                .verifier = 0.25f, .judge = RP_JUDGE_UNSURE } };
+    rp_buffer bytes;
+    rp_buffer_init(&bytes, 0);
+    rp_outcome_encode(&outcome, RP_STR("verified"), &bytes);
+    rp_outcome read;
+    rp_str policy;
+    assert_int_equal(rp_outcome_decode(rp_buffer_str(&bytes), &read, &policy), RP_OK);
+    assert_str_equal(policy, RP_STR("verified"));
+    assert_str_equal(read.category, RP_STR("faq"));
+    assert_true(read.stratum == outcome.stratum && read.time == -5 && read.right && !read.served);
+    assert_true(read.candidate.similarity == 0.9f && isnan(read.candidate.alignment));
+    assert_int_equal(read.candidate.judge, RP_JUDGE_UNSURE);
+    assert_true(read.probability == 0.125 && read.candidate.id == 77);
+    assert_int_equal(read.candidate.gates_fired, 5);
+    for (size_t cut = 0; cut < bytes.len; cut++) {
+        const rp_str guarded = { rp_test_guarded(bytes.ptr, cut), cut };
+        assert_int_equal(rp_outcome_decode(guarded, &read, &policy), RP_ERR_TRUNCATED);
+    }
+    bytes.ptr[0] = 9;
+    assert_int_equal(rp_outcome_decode(rp_buffer_str(&bytes), &read, &policy), RP_ERR_STALE);
+    bytes.ptr[0] = 1;
+    bytes.ptr[1] = 9;
+    assert_int_equal(rp_outcome_decode(rp_buffer_str(&bytes), &read, &policy), RP_ERR_CORRUPT);
+    rp_buffer_fini(&bytes);
+}
+
+/* ---- explain ------------------------------------------------------------------------------------------------ */
+
+static void
+test_explain_shows_what_was_decided(void **state)
+{
+    fixture *f = *state;
+    put(f, "how do I enable the alarm in the living room of the house", "press on");
+    rp_cache_request request =
+        ask("alice", "how do I disable the alarm in the living room of the house");
+    char *json;
+    size_t len;
+    assert_int_equal(rp_cache_explain(f->cache, &request, &json, &len, NULL), RP_OK);
+    rp_json_reader *reader;
+    rp_arena arena;
+    const rp_json *tree;
+    rp_arena_init(&arena, 0);
+    assert_int_equal(rp_json_reader_new(&reader), RP_OK);
+    assert_int_equal(rp_json_parse(reader, &arena, (rp_str){ json, len }, &tree, NULL), RP_OK);
+    assert_str_equal(rp_json_string(rp_json_get(tree, "outcome")), RP_STR("miss"));
+    const rp_json *candidates = rp_json_get(tree, "candidates");
+    assert_int_equal(candidates->count, 1);
+    const rp_json *gates = rp_json_get(&candidates->children[0], "gates");
+    assert_true(gates->count >= 1);
+    assert_str_equal(rp_json_string(rp_json_get(&gates->children[0], "verdict")), RP_STR("fired"));
+    assert_true(rp_json_string(rp_json_get(&gates->children[0], "detail")).len > 0);
+    double threshold;
+    assert_true(rp_json_to_double(rp_json_get(rp_json_get(tree, "decision"), "threshold"), &threshold));
+    assert_true(fabs(threshold - 0.8) < 1e-6);
+    const rp_json *caller = rp_json_get(rp_json_get(tree, "fields"), "caller");
+    assert_str_equal(rp_json_string(rp_json_get(caller, "tenant")), RP_STR("alice"));
+    assert_int_equal(rp_json_string(rp_json_get(tree, "key")).len, 64);
+    free(json);
+
+    /* An exact hit is explained together with what the semantic tier would have seen. */
+    request.prompt = RP_STR("how do I enable the alarm in the living room of the house");
+    assert_int_equal(rp_cache_explain(f->cache, &request, &json, &len, NULL), RP_OK);
+    assert_int_equal(rp_json_parse(reader, &arena, (rp_str){ json, len }, &tree, NULL), RP_OK);
+    assert_str_equal(rp_json_string(rp_json_get(tree, "tier")), RP_STR("exact"));
+    assert_int_equal(rp_json_get(tree, "candidates")->count, 1);
+    free(json);
+    rp_json_reader_free(reader);
+    rp_arena_fini(&arena);
+    rp_cache_stats stats; /* explaining is not asking */
+    rp_cache_stats_get(f->cache, &stats);
+    assert_int_equal(stats.hits_exact + stats.hits_semantic + stats.misses, 0);
+}
+
+/* ---- export and import ---------------------------------------------------------------------------------------- */
+
+static bool
+keep_bytes(void *context, rp_str bytes)
+{
+    rp_buffer_append(context, bytes);
+    return true;
+}
+
+static void
+test_an_export_can_be_imported_elsewhere(void **state)
+{
+    fixture *f = *state;
+    put(f, question, "click reset");
+    put_request(f, ask_chat("alice", "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":"
+                                     "\"what is the capital city of france\"}]}"),
+                chat_reply, NULL);
+    rp_buffer lines;
+    rp_buffer_init(&lines, 0);
+    size_t exported;
+    const rp_cache_export_options options = { .vectors = true };
+    assert_int_equal(rp_cache_export(f->cache, &options, keep_bytes, &lines, &exported, NULL), RP_OK);
+    assert_int_equal(exported, 2);
+
+    /* Into an emptied cache, whose epochs are others; first with new vectors, then trusted. */
+    for (int trust = 0; trust < 2; trust++) {
+        size_t removed;
+        assert_int_equal(rp_cache_flush(f->cache, RP_STR(""), &removed, NULL), RP_OK);
+        expect_miss(f, ask("alice", question), NULL);
+        const rp_cache_import_options how = { .trust_vectors = trust };
+        rp_str rest = rp_buffer_str(&lines);
+        while (rest.len) {
+            rp_error error = { { 0 } };
+            const rp_status status =
+                rp_cache_import_line(f->cache, rp_str_split(&rest, '\n'), &how, &error);
+            if (status != RP_OK)
+                print_error("%s\n", error.text);
+            assert_int_equal(status, RP_OK);
+        }
+        expect(f, ask("alice", question), "exact", "click reset");
+        expect(f, ask("alice", paraphrase), "semantic", "click reset");
+        expect_miss(f, ask("bob", question), NULL);
+        expect_chat_hit(f, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":"
+                           "\"what is the capital city of france\"}]}", "exact");
+        expect_chat_hit(f, "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":"
+                           "\"what is the capital city of france please\"}]}", "semantic");
+    }
+    rp_buffer_fini(&lines);
+}
+
+static void
+test_broken_lines_are_refused_whole(void **state)
+{
+    fixture *f = *state;
+    const char *const lines[] = {
+        "", "nonsense", "[]", "{}", "{\"tenant\":\"alice\",\"prompt\":\"x\"}",
+        "{\"tenant\":\"alice\",\"prompt\":\"x\",\"reply\":5}",
+        "{\"tenant\":7,\"prompt\":\"x\",\"reply\":\"r\"}",
+        "{\"tenant\":\"alice\",\"prompt\":\"x\",\"reply\":\"r\",\"tags\":[1]}",
+        "{\"tenant\":\"alice\",\"prompt\":\"x\",\"reply\":\"r\",\"expires\":-1}",
+        "{\"tenant\":\"alice\",\"prompt\":\"x\",\"reply\":\"r\",\"user_hash\":\"xx\"}",
+        "{\"version\":2,\"tenant\":\"alice\",\"prompt\":\"x\",\"reply\":\"r\"}",
+        "{\"tenant\":\"alice\",\"prompt\":\"x\",\"reply\":\"r\",\"scope\":{}}",
+        "{\"tenant\":\"alice\",\"prompt\":\"x\",\"reply_bytes\":\"00ff\"}",
+        "{\"tenant\":\"alice\",\"prompt\":\"x\",\"reply\":\"r\",\"created\":1,\"expires\":2}",
+    };
+    for (size_t i = 0; i < RP_COUNT(lines); i++) {
+        rp_error error = { { 0 } };
+        const rp_status status = rp_cache_import_line(f->cache, rp_str_of(lines[i]), NULL, &error);
+        if (status == RP_OK)
+            print_error("accepted: %s\n", lines[i]);
+        assert_int_not_equal(status, RP_OK);
+        assert_true(error.text[0] != 0);
+    }
+    rp_cache_stats stats;
+    rp_cache_stats_get(f->cache, &stats);
+    assert_int_equal(stats.entries, 0);
+    assert_int_equal(rp_cache_import_line(
+                         f->cache, RP_STR("{\"tenant\":\"alice\",\"prompt\":\"x\",\"reply\":\"r\"}"),
+                         NULL, NULL), RP_OK);
+    expect(f, ask("alice", "x"), "exact", "r");
+}
+
+/* ---- controls ---------------------------------------------------------------------------------------------------- */
+
+static void
+test_tags_are_checked_sorted_and_joined(void **state)
+{
+    (void)state;
+    rp_arena arena;
+    rp_str tags;
+    rp_arena_init(&arena, 0);
+    assert_int_equal(rp_tags_parse(RP_STR(" b, a ,,b"), &arena, &tags), RP_OK);
+    assert_str_equal(tags, RP_STR("a\nb"));
+    assert_int_equal(rp_tags_parse(RP_STR(" , "), &arena, &tags), RP_OK);
+    assert_int_equal(tags.len, 0);
+    assert_int_equal(rp_tags_parse(RP_STR("a\nb"), &arena, &tags), RP_ERR_INVALID);
+    assert_int_equal(rp_tags_parse(RP_STR("\xff"), &arena, &tags), RP_ERR_INVALID);
+    assert_int_equal(rp_tags_parse(RP_STR("1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17"), &arena,
+                                   &tags), RP_ERR_LIMIT);
+    rp_arena_fini(&arena);
+}
+
+int
+main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        T(test_the_same_prompt_hits_exactly_and_a_similar_one_semantically),
+        T(test_tenants_and_namespaces_never_meet),
+        T(test_chat_requests_meet_only_in_the_same_world),
+        T(test_a_gate_vetoes_what_similarity_allows),
+        T(test_the_caller_can_only_be_stricter),
+        T(test_entries_expire_and_callers_may_want_younger_ones),
+        T(test_personal_prompts_stay_with_their_user),
+        T(test_temporal_prompts_hit_for_ten_minutes),
+        T(test_long_texts_match_only_window_by_window),
+        T(test_text_the_encoder_cannot_read_does_not_match),
+        T(test_shadow_reports_and_never_answers),
+        T(test_a_broken_encoder_is_a_counted_miss),
+        T(test_wrong_requests_are_refused_with_a_sentence),
+        T(test_replies_that_are_not_whole_are_not_kept),
+        T(test_each_rule_of_admission_has_a_name),
+        T(test_lifetimes_are_clamped),
+        T(test_a_right_neighbor_leaves_the_new_entry_to_its_own_repeat),
+        T(test_a_restart_finds_everything_again),
+        T(test_another_encoder_means_exact_only_until_reembedded),
+        T(test_a_degenerate_encoder_means_exact_only),
+        T(test_what_is_invalidated_is_gone_from_both_tiers),
+        T(test_a_flush_of_one_tenant_leaves_the_others),
+        T(test_feedback_is_written_down_and_a_wrong_answer_goes),
+        T(test_a_miss_teaches_what_its_reply_shows),
+        cmocka_unit_test(test_an_outcome_survives_its_bytes_and_damage_is_seen),
+        T(test_explain_shows_what_was_decided),
+        T(test_an_export_can_be_imported_elsewhere),
+        T(test_broken_lines_are_refused_whole),
+        cmocka_unit_test(test_tags_are_checked_sorted_and_joined),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
