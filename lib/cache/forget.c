@@ -128,10 +128,14 @@ rp_cache_flush(rp_cache *cache, rp_str tenant, size_t *removed, rp_error *error)
     /* The epoch makes everything unreachable at once; what follows only reclaims space, and
      * must not take what was stored meanwhile. */
     const rp_time now = rp_clock_wall_us(cache->clock);
-    rp_store_epoch_bump(cache->store, tenant.len ? (rp_str){ name, tenant.len + 2 } : RP_STR(""));
+    rp_status status = rp_store_epoch_bump(
+        cache->store, tenant.len ? (rp_str){ name, tenant.len + 2 } : RP_STR(""));
+    if (status != RP_OK)
+        return rp_fail(error, status, "the flush could not be committed: %s",
+                       rp_status_name(status));
     const rp_store_selector which = { .tenant = tenant };
     rp_places places;
-    const rp_status status = rp_places_collect(cache, &which, now, &places, error);
+    status = rp_places_collect(cache, &which, now, &places, error);
     if (status != RP_OK)
         return status;
     *removed = remove_places(cache, &places);
@@ -168,9 +172,6 @@ reembed_entry(rp_cache *cache, const rp_place *place, float *storage)
 rp_status
 rp_cache_reembed(rp_cache *cache, rp_cache_progress *progress, void *context, rp_error *error)
 {
-    /* No encoder has this fingerprint: a store whose reembedding was cut off is not taken
-     * for one whose vectors are all of a kind. */
-    static const char in_between[] = "00000000000000000000000000000000";
     const rp_embedder *embedder = &cache->embedder;
     if (!embedder->embed)
         return rp_fail(error, RP_ERR_UNSUPPORTED, "there is no encoder to embed with");
@@ -186,8 +187,9 @@ rp_cache_reembed(rp_cache *cache, rp_cache_progress *progress, void *context, rp
     if (status != RP_OK)
         return status;
     float *storage = malloc((RP_WINDOWS_MAX + 1) * embedder->dim * sizeof *storage);
-    status = storage ? rp_store_fingerprint_set(cache->store, in_between, embedder->dim)
-                     : RP_ERR_NOMEM;
+    status = storage ? RP_OK : RP_ERR_NOMEM;
+    /* The store shows new vectors only after the fingerprint was set: cut off half-way,
+     * it is as it was. */
     for (size_t i = 0; status == RP_OK && i < places.count; i++) {
         reembed_entry(cache, &places.items[i], storage);
         if (progress)

@@ -166,7 +166,7 @@ rp_cache_export(rp_cache *cache, const rp_cache_export_options *options, rp_cach
     rp_buffer line;
     rp_buffer_init(&line, LINE_MEMORY_MAX);
     size_t count = 0;
-    const unsigned parts = RP_PART_REPLY | (options->vectors ? RP_PART_VECTORS : 0u);
+    const unsigned parts = RP_PART_REPLY | RP_PART_SCOPE | (options->vectors ? RP_PART_VECTORS : 0u);
     for (size_t i = 0; status == RP_OK && i < places.count; i++) {
         const rp_place *place = &places.items[i];
         const rp_entry *entry = rp_store_get(cache->store, place->scope, place->id, parts);
