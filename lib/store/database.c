@@ -61,19 +61,21 @@ fail_code(rp_error *error, const char *verb, const char *path, int code)
 /* ---- opening ---------------------------------------------------------------- */
 
 /* LMDB maps the file and believes its page numbers: reading a page behind the end would
- * be a bus error. A file that lost its tail is refused here instead. */
+ * be a bus error. A shorter file is usual if the last pages were taken and given back in
+ * one transaction, and damage otherwise; both are cured by a hole up to where the pages
+ * should end. A page of zeros is not one, and LMDB or a checksum says so. */
 static rp_status
-check_length(MDB_env *env, const char *path, unsigned page_size, rp_error *error)
+extend_to_pages(MDB_env *env, const char *path, unsigned page_size, rp_error *error)
 {
     MDB_envinfo info;
     struct stat file;
     mdb_env_info(env, &info);
+    const uint64_t needed = ((uint64_t)info.me_last_pgno + 1) * page_size;
     if (stat(path, &file) != 0)
         return rp_fail(error, RP_ERR_IO, "cannot examine %s: %s", path, strerror(errno));
-    const uint64_t needed = ((uint64_t)info.me_last_pgno + 1) * page_size;
-    if ((uint64_t)file.st_size < needed)
-        return rp_fail(error, RP_ERR_CORRUPT, "%s has %lld bytes, but its pages need %llu", path,
-                       (long long)file.st_size, (unsigned long long)needed);
+    if ((uint64_t)file.st_size < needed && truncate(path, (off_t)needed) != 0)
+        return rp_fail(error, RP_ERR_IO, "cannot extend %s to %llu bytes: %s", path,
+                       (unsigned long long)needed, strerror(errno));
     return RP_OK;
 }
 
@@ -109,7 +111,7 @@ open_environment(const char *path, uint64_t map_size, bool read_only, MDB_env **
     }
     MDB_stat stat_now;
     mdb_env_stat(env, &stat_now);
-    const rp_status status = check_length(env, path, stat_now.ms_psize, error);
+    const rp_status status = extend_to_pages(env, path, stat_now.ms_psize, error);
     if (status != RP_OK) {
         mdb_env_close(env);
         return status;

@@ -534,7 +534,7 @@ find_in_memory(rp_store *store, const rp_scope *scope, rp_entry_id id, unsigned 
     const uint32_t number = op ? 0 : rp_store_find_live(store, id, now);
     *may_be_on_disk = number != 0;
     if (op)
-        entry = op->entry;
+        entry = op->cancelled ? NULL : op->entry;
     else if (number && rp_slots_at(&store->slots, number)->hot && !(parts & RP_PART_SCOPE))
         entry = ((rp_hot_place *)rp_chunks_at(&store->hot.places,
                                               rp_slots_at(&store->slots, number)->hot))->entry;
@@ -601,10 +601,11 @@ rp_store_remove(rp_store *store, const rp_entry_id *ids, size_t count)
     pthread_mutex_lock(&store->lock);
     for (size_t i = 0; i < count; i++) {
         rp_op *op = rp_pending_find(store, ids[i]);
-        if (!op)
+        if (!op || op->cancelled)
             continue;
+        /* It stays in the pending table, as nothing: what it replaces must not come
+         * back into sight. */
         op->cancelled = true;
-        rp_pending_remove(store, op);
         cancelled_count++;
     }
     pthread_mutex_unlock(&store->lock);

@@ -49,7 +49,7 @@ typedef struct rp_op {
     void *context;
     struct rp_op *next_by_id, *next_by_key; /* in the pending table */
     bool hidden;    /* not in the pending table (any more) */
-    bool cancelled; /* removed before its commit */
+    bool cancelled; /* removed before its commit: hides what it replaces, answers nothing */
 
     rp_entry_id id;
     const rp_entry_id *ids; /* borrowed from the waiting thread */

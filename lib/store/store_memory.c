@@ -238,7 +238,8 @@ rp_store_exact(rp_store *store, rp_scope scope, rp_key key)
     const rp_op *op = find_pending_key(store, &key);
     if (op) {
         /* What is pending replaces what is committed, so this is the answer either way. */
-        if (!is_over(op->entry->expires, wanted.now) && same_scope(&op->entry->scope, &scope))
+        if (!op->cancelled && !is_over(op->entry->expires, wanted.now) &&
+            same_scope(&op->entry->scope, &scope))
             id = op->entry->id;
     } else {
         const uint32_t number = rp_slots_find_key(&store->slots, rp_load_le64(key.bytes),
@@ -258,7 +259,7 @@ rp_store_hot(rp_store *store, rp_scope scope, rp_entry_id id)
     pthread_mutex_lock(&store->lock);
     const rp_op *op = rp_pending_find(store, id);
     if (op) {
-        entry = op->entry;
+        entry = op->cancelled ? NULL : op->entry;
     } else {
         const uint32_t number = rp_store_find_live(store, id, now);
         const uint32_t place = number ? rp_slots_at(&store->slots, number)->hot : 0;

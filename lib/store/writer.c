@@ -301,6 +301,20 @@ keep_share(rp_store *store, writer_batch *batch, rp_op *op)
     }
 }
 
+/* Whatever had the key goes, even if the new entry was removed while it waited. */
+static int
+replace_old(rp_store *store, writer_batch *batch, const rp_op *op)
+{
+    const rp_str key = { (const char *)op->entry->key.bytes, sizeof(rp_key) };
+    rp_str bytes;
+    const int code = rp_database_get(&store->database, batch->txn, RP_TABLE_EXACT, key, &bytes);
+    rp_exact_row row;
+    if (code || rp_exact_row_decode(key, bytes, &row) != RP_OK)
+        return code == MDB_NOTFOUND ? 0 : code;
+    removal what;
+    return remove_id(store, batch, row.id, &store->stats.replaced, &what);
+}
+
 static int
 apply_put(rp_store *store, writer_batch *batch, rp_op *op)
 {
@@ -308,17 +322,10 @@ apply_put(rp_store *store, writer_batch *batch, rp_op *op)
     op->superseded = op->cancelled;
     pthread_mutex_unlock(&store->lock);
     op->status = op->superseded ? RP_OK : prepare_record(store, op);
-    if (op->superseded || op->status != RP_OK)
+    if (op->status != RP_OK)
         return 0;
-    const rp_str key = { (const char *)op->entry->key.bytes, sizeof(rp_key) };
-    rp_str bytes;
-    int code = rp_database_get(&store->database, batch->txn, RP_TABLE_EXACT, key, &bytes);
-    rp_exact_row row;
-    if (!code && rp_exact_row_decode(key, bytes, &row) == RP_OK) {
-        removal what;
-        code = remove_id(store, batch, row.id, &store->stats.replaced, &what);
-    }
-    if (code && code != MDB_NOTFOUND)
+    int code = replace_old(store, batch, op);
+    if (code || op->superseded)
         return code;
     code = keep_share(store, batch, op);
     if (code || op->status != RP_OK)
