@@ -11,9 +11,11 @@
  * Text:    bytes; where they are not UTF-8, U+FFFD stands for each maximal part
  *          of a broken sequence, as Unicode 15 section 3.9 recommends and as
  *          Python's errors="replace" does.
- * Memory:  encoding works on the stack. Only byte-level BPE asks the heap, for a
- *          text that must be rewritten (not in NFC, not UTF-8) or a single word
- *          above some hundred bytes, and for patterns of a Split pre-tokenizer.
+ * Memory:  encoding works on the stack. The heap is asked only by byte-level BPE,
+ *          for a text that must be rewritten (not in NFC, not UTF-8) and is long, a
+ *          single word above some hundred bytes, or a Split pattern; and by a
+ *          WordPiece file with several normalisers or added tokens that are
+ *          `normalized` (no file we know), for long texts.
  * Threads: immutable after opening; any number of threads may encode at a time. */
 #ifndef RP_TEXT_TOKENIZER_H
 #define RP_TEXT_TOKENIZER_H
@@ -23,8 +25,7 @@
 
 typedef struct rp_tokenizer rp_tokenizer;
 
-/* What encoding returns when the heap was empty; out is then all zeros. Never
- * returned for WordPiece. Larger than any `max`, so "does not fit" is a safe
+/* What encoding returns when the heap was empty; out is then all zeros. Larger than any `max`, so "does not fit" is a safe
  * reading of it. */
 #define RP_TOKENS_NOMEM SIZE_MAX
 
