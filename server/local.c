@@ -4,6 +4,7 @@
  * POST /v1/embeddings for such a name is answered by the encoder, so that others can
  * use the proxy as an embedder; other models are forwarded. */
 #include "base/bytes.h"
+#include "server/native.h"
 #include "server/server_internal.h"
 
 #include <openssl/evp.h>
@@ -44,21 +45,48 @@ reply_preflight(rp_visit *visit, const rp_http_request *request)
     rp_visit_reply(visit, 204, &head, RP_STR(""));
 }
 
+/* Back on the loop; the client may have left meanwhile. */
 static void
-answer_native(rp_visit *visit)
+on_native_answered(void *context, const rp_native_call *call)
+{
+    rp_visit *visit = context;
+    if (visit->exchange)
+        reply_json(visit, call->status, rp_buffer_str(&call->reply));
+    rp_visit_unref(visit);
+}
+
+static void
+answer_native(rp_visit *visit, const rp_http_request *request)
 {
     rp_server *server = visit->worker->server;
-    if (!server->native) {
-        rp_visit_fail(visit, 404, "invalid_request_error", "not_found",
-                      "no such call on this listener");
+    const size_t prefix = strlen("/v1/reprise/");
+    if (!visit->identity.is_known) {
+        rp_visit_fail(visit, 401, "invalid_request_error", "no_credential",
+                      "this call needs the credential whose entries are meant");
         return;
     }
-    /* The handler takes the exchange over; the visit has nothing more to say. */
-    rp_exchange *exchange = visit->exchange;
-    visit->exchange = NULL;
-    rp_exchange_set_context(exchange, NULL);
-    server->native(server->native_context, server, exchange, visit->identity.name);
-    rp_visit_unref(visit);
+    const rp_config *config = visit->site->config;
+    const char *upstream = config->upstream_count ? config->upstreams[0].name : "";
+    const rp_native_call call = {
+        .server = server,
+        .site = visit->site,
+        .tenant = visit->identity.name,
+        .tenant_config = visit->identity.config,
+        .may_read = rp_identity_may_read(visit->site->tenants, rp_cache_store_of(server->cache),
+                                         &visit->identity, upstream, visit->time),
+        .headers = &visit->headers,
+        .name = { request->path.ptr + prefix, request->path.len - prefix },
+        .is_post = rp_str_equal(request->method, RP_STR("POST")),
+        .body = request->body,
+    };
+    if (!request->body_is_whole) {
+        rp_visit_fail(visit, 413, "invalid_request_error", "too_large", "the body is too large");
+        return;
+    }
+    if (rp_native_start(&call, visit->worker->loop, on_native_answered, rp_visit_ref(visit)) != RP_OK) {
+        rp_visit_unref(visit);
+        rp_visit_fail(visit, 503, "server_error", "busy", "too many calls at this moment");
+    }
 }
 
 /* ---- models ------------------------------------------------------------------------ */
@@ -143,7 +171,7 @@ rp_local_answer(rp_visit *visit)
         return true;
     }
     if (rp_str_starts_with(request->path, RP_STR("/v1/reprise/"))) {
-        answer_native(visit);
+        answer_native(visit, request);
         return true;
     }
     if (visit->site->config->cors && rp_str_equal(request->method, RP_STR("OPTIONS"))) {

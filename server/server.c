@@ -486,13 +486,6 @@ rp_server_run_blocking(rp_server *server, rp_loop_call *call, void *context)
     return rp_pool_submit(server->pool, call, context);
 }
 
-void
-rp_server_set_native_handler(rp_server *server, rp_native_handler *handler, void *context)
-{
-    server->native_context = context;
-    server->native = handler;
-}
-
 typedef struct reason_writer {
     rp_buffer *out;
     const char *kind, *name, *label;

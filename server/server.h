@@ -47,11 +47,4 @@ void rp_server_write_metrics(rp_server *server, rp_buffer *out);
 RP_NODISCARD rp_status rp_server_run_blocking(rp_server *server, rp_loop_call *call,
                                               void *context);
 
-/* What answers /v1/reprise/... on the client listener, for the caller's own scope. Called
- * on the loop; it must answer the exchange, then or later, and may take its context. The
- * tenant is empty if the caller has no credential. Set before requests come; NULL: 404. */
-typedef void rp_native_handler(void *context, rp_server *server, rp_exchange *exchange,
-                               rp_str tenant);
-void rp_server_set_native_handler(rp_server *server, rp_native_handler *handler, void *context);
-
 #endif

@@ -78,8 +78,6 @@ struct rp_server {
     size_t quiet_count;    /* workers that hand nothing over any more */
     atomic_bool is_draining;
     atomic_llong encode_us; /* moving average of one text's encoding; relaxed, an estimate */
-    rp_native_handler *native;
-    void *native_context;
     int64_t started_us;
 };
 

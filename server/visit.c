@@ -15,6 +15,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "server/routing.h"
 #include "server/server_internal.h"
 
 #include <math.h>
@@ -696,22 +697,14 @@ find_header(void *context, const char *name)
 static void
 find_route(rp_visit *visit, const rp_http_request *request, rp_str model)
 {
-    const rp_config *config = visit->site->config;
-    visit->route =
-        rp_config_route(config, request->path, model, visit->identity.name,
-                        visit->headers.namespace_name, find_header, (void *)(uintptr_t)request);
-    visit->route_index = (size_t)(visit->route - config->routes);
-    /* The route's, else the tenant's, else the first that speaks the protocol. */
-    int at = visit->route->upstream;
-    if (at < 0 && visit->identity.config)
-        at = visit->identity.config->upstream;
     const bool anthropic = visit->is_wire ? visit->wire == RP_WIRE_MESSAGES
                                           : visit->headers.place == RP_CREDENTIAL_X_API_KEY;
-    const unsigned protocol = anthropic ? RP_PROTOCOL_ANTHROPIC : RP_PROTOCOL_OPENAI;
-    for (size_t i = 0; at < 0 && i < config->upstream_count; i++)
-        if (config->upstreams[i].protocols & protocol)
-            at = (int)i;
-    visit->upstream = &config->upstreams[at < 0 ? 0 : at];
+    const rp_routing routing = rp_routing_find(
+        visit->site, visit->identity.config, visit->identity.name, request->path, model,
+        visit->headers.namespace_name, anthropic, find_header, (void *)(uintptr_t)request);
+    visit->route = routing.route;
+    visit->route_index = routing.route_index;
+    visit->upstream = routing.upstream;
 }
 
 /* Forward without the cache having a part in it. */
@@ -740,19 +733,8 @@ prepare_query(rp_visit *visit, const rp_http_request *request)
     if (!visit->headers.namespace_name.len)
         visit->headers.namespace_name = visit->request.controls.namespace_name;
     query->deadline_us = visit->start_us + visit->site->config->lookup_deadline_us;
-    query->caller = (rp_caller){
-        .tenant = visit->identity.name,
-        .upstream = rp_str_of(visit->upstream->name),
-        .endpoint = request->path,
-        .share_wires = visit->route->share_wires,
-        .isolate_user = visit->route->isolate_user,
-        .namespace_name = visit->headers.namespace_name,
-        .attributes = visit->headers.attributes,
-        .attribute_count = visit->headers.attribute_count,
-        .route = rp_str_of(visit->route->name),
-        .category = visit->headers.category.len ? visit->headers.category
-                                                : rp_str_of(visit->route->category),
-    };
+    const rp_routing routing = { visit->route, visit->route_index, visit->upstream };
+    query->caller = rp_routing_caller(&routing, visit->identity.name, request->path, &visit->headers);
     (void)rp_query_prepare(server->cache, query); /* a failure is a bypass, with its reason */
 }
 

@@ -160,6 +160,13 @@ rp_status
 rp_cache_lookup(rp_cache *cache, const rp_cache_request *request, rp_cache_answer **out,
                 rp_error *error)
 {
+    return rp_cache_lookup_as(cache, request, NULL, NULL, out, error);
+}
+
+rp_status
+rp_cache_lookup_as(rp_cache *cache, const rp_cache_request *request, rp_query_adjust *adjust,
+                   void *context, rp_cache_answer **out, rp_error *error)
+{
     rp_arena arena;
     rp_buffer reply;
     rp_query query;
@@ -169,6 +176,8 @@ rp_cache_lookup(rp_cache *cache, const rp_cache_request *request, rp_cache_answe
     rp_status status = rp_query_from_request(cache, request, &arena, &query, error);
     if (status != RP_OK)
         goto out;
+    if (adjust)
+        adjust(context, &query);
     rp_lookup_all(cache, &query);
     if (query.result.outcome == RP_LOOKUP_HIT && !render_reply(&query, &reply)) {
         rp_lookup_skip(cache, &query, "form");
@@ -196,6 +205,13 @@ rp_status
 rp_cache_explain(rp_cache *cache, const rp_cache_request *request, char **json, size_t *len,
                  rp_error *error)
 {
+    return rp_cache_explain_as(cache, request, NULL, NULL, json, len, error);
+}
+
+rp_status
+rp_cache_explain_as(rp_cache *cache, const rp_cache_request *request, rp_query_adjust *adjust,
+                    void *context, char **json, size_t *len, rp_error *error)
+{
     rp_arena arena;
     rp_buffer out;
     rp_query query;
@@ -204,6 +220,8 @@ rp_cache_explain(rp_cache *cache, const rp_cache_request *request, char **json, 
     rp_query_init(&query);
     rp_status status = rp_query_from_request(cache, request, &arena, &query, error);
     if (status == RP_OK) {
+        if (adjust)
+            adjust(context, &query);
         query.explain = true;
         rp_lookup_all(cache, &query);
         rp_explain_write(cache, &query, &out);
@@ -341,6 +359,14 @@ rp_status
 rp_cache_store(rp_cache *cache, const rp_cache_request *request, rp_str reply,
                const rp_cache_store_options *options, char *entry, rp_error *error)
 {
+    return rp_cache_store_as(cache, request, NULL, NULL, reply, options, entry, error);
+}
+
+rp_status
+rp_cache_store_as(rp_cache *cache, const rp_cache_request *request, rp_query_adjust *adjust,
+                  void *context, rp_str reply, const rp_cache_store_options *options, char *entry,
+                  rp_error *error)
+{
     static const rp_cache_store_options defaults;
     rp_arena arena;
     rp_buffer encoded;
@@ -350,6 +376,8 @@ rp_cache_store(rp_cache *cache, const rp_cache_request *request, rp_str reply,
     rp_query_init(&query);
     options = options ? options : &defaults;
     rp_status status = rp_query_from_request(cache, request, &arena, &query, error);
+    if (status == RP_OK && adjust)
+        adjust(context, &query);
     if (status == RP_OK)
         status = join_tags(options, &arena, &query.controls.tags, error);
     if (status != RP_OK)

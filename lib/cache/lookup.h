@@ -152,6 +152,23 @@ void rp_lookup_judged(rp_cache *cache, rp_query *query, int verdict, int64_t jud
 /* All of the above on this thread, from prepare on, asking the cache's own judge. */
 void rp_lookup_all(rp_cache *cache, rp_query *query);
 
+/* ---- the native calls with the server's knowledge ---------------------------------- */
+
+/* What the server knows besides the request: called once it was understood, before
+ * anything is looked up. May change query->caller, rules and controls. NULL: nothing. */
+typedef void rp_query_adjust(void *context, rp_query *query);
+/* As rp_cache_lookup, rp_cache_store and rp_cache_explain (reprise/cache.h). They block. */
+RP_NODISCARD rp_status rp_cache_lookup_as(rp_cache *cache, const rp_cache_request *request,
+                                          rp_query_adjust *adjust, void *context,
+                                          rp_cache_answer **out, rp_error *error);
+RP_NODISCARD rp_status rp_cache_store_as(rp_cache *cache, const rp_cache_request *request,
+                                         rp_query_adjust *adjust, void *context, rp_str reply,
+                                         const rp_cache_store_options *options, char *entry,
+                                         rp_error *error);
+RP_NODISCARD rp_status rp_cache_explain_as(rp_cache *cache, const rp_cache_request *request,
+                                           rp_query_adjust *adjust, void *context, char **json,
+                                           size_t *len, rp_error *error);
+
 /* ---- the cache as the stages and the server see it ------------------------------- */
 
 rp_store *rp_cache_store_of(rp_cache *cache);           /* lent */
