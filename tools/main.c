@@ -14,6 +14,7 @@ typedef struct command_row {
 /* The order is that of the help text. */
 static const command_row commands[] = {
     { "bench", rp_command_bench, "measure: search, embed, policy, serve" },
+    { "tokenize", rp_command_tokenize, "texts in, token ids out" },
     { NULL, NULL, NULL },
 };
 
