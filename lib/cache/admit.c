@@ -103,7 +103,7 @@ draft_entry(const rp_query *query, const rp_admission *admission, rp_str scope_f
     memcpy(draft->metadata_hash, query->metadata_hash, sizeof draft->metadata_hash);
     if (!may_answer_similar(query)) {
         draft->flags |= RP_ENTRY_EXACT_ONLY;
-    } else if (query->vectors) { /* else reembed may give it one later */
+    } else if (query->vectors) { /* without one the store flags it; reembed gives it one */
         draft->dim = query->dim;
         draft->window_count = query->window_count;
         draft->mean = query->mean;

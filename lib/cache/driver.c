@@ -286,7 +286,7 @@ run_gates(rp_drive_state *state)
         }
     }
     const uint32_t unknown = 1u << RP_GATE_UNKNOWN;
-    if ((input->gates.enabled & unknown) && input->unknown_share > RP_DRIVE_UNKNOWN_SHARE_MAX)
+    if (input->gates.enabled && input->unknown_share > RP_DRIVE_UNKNOWN_SHARE_MAX)
         for (size_t i = 0; i < state->count; i++)
             state->candidates[i].gates_fired |= unknown;
     state->gate_us += now_us(state) - started;

@@ -66,7 +66,8 @@ typedef struct rp_drive_input {
     rp_time now;
     float min_similarity; /* the caller's own, stricter only; -1: none */
     double error_max;     /* the caller's own, stricter only; 1: none */
-    double unknown_share; /* of the prompt's tokens; RP_GATE_UNKNOWN fires above a limit */
+    double unknown_share; /* of the prompt's tokens; RP_GATE_UNKNOWN fires above a limit,
+                             unless gates are off altogether */
     rp_gate_options gates;
     bool with_detail;     /* explain: keep what each gate saw */
     bool has_judge;

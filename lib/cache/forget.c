@@ -152,18 +152,21 @@ reembed_entry(rp_cache *cache, const rp_place *place, float *storage)
     const rp_entry *entry = rp_store_get(cache->store, place->scope, place->id, 0);
     if (!entry)
         return false;
-    const bool wanted = !(entry->flags & RP_ENTRY_EXACT_ONLY) && entry->prompt.len;
+    /* An entry without a vector may have been stored while there was no encoder: give it
+     * one. Only those that have no fuzzy part can never have one. */
+    const bool wanted = entry->prompt.len > 0;
     rp_embedding embedding;
-    bool done = wanted && cache->embedder.embed(cache->embedder.context, entry->prompt, storage,
-                                                &embedding, NULL) == RP_OK;
-    done = done && rp_store_vectors_replace(cache->store, place->id, cache->embedder.dim,
+    const rp_status status = wanted ? cache->embedder.embed(cache->embedder.context, entry->prompt,
+                                                            storage, &embedding, NULL)
+                                    : RP_ERR_UNSUPPORTED;
+    bool done = status == RP_OK && rp_store_vectors_replace(cache->store, place->id, cache->embedder.dim,
                                             embedding.window_count, embedding.windows,
                                             embedding.mean) == RP_OK;
     if (done && rp_cache_semantic(cache)) {
         rp_index_remove(cache->index, place->id);
         rp_cache_index_add(cache, place->scope, place->id, embedding.mean);
     }
-    if (wanted && !done)
+    if (wanted && !done && status != RP_ERR_LIMIT) /* too long: exact tier only, as before */
         rp_cache_failed(cache, "reembed");
     rp_entry_unref(entry);
     return done;

@@ -414,6 +414,10 @@ go_on_after_exact(rp_cache *cache, rp_query *query)
         end_miss(cache, query, rp_cache_ready(cache) ? "exact-only" : "loading");
         return;
     }
+    if (rp_str_equal(rp_decider_name(query->rules.decider), RP_STR("exact"))) {
+        end_miss(cache, query, "no-key"); /* it never hits: why embed? */
+        return;
+    }
     query->result.outcome = RP_LOOKUP_WANTS_SEMANTIC;
     query->result.reason = "no-key";
 }

@@ -330,7 +330,6 @@ static void
 test_unknown_tokens_fire_their_gate(void **state)
 {
     fixture *f = *state;
-    f->input.gates.enabled |= 1u << RP_GATE_UNKNOWN;
     f->input.unknown_share = 0.5;
     drive(f);
     assert_true(f->script.seen[0].gates_fired & 1u << RP_GATE_UNKNOWN);
