@@ -324,10 +324,8 @@ rp_query_prepare(rp_cache *cache, rp_query *query)
 
 /* ---- replay ----------------------------------------------------------------------- */
 
-/* May this entry answer this request? Asked of every candidate before the policy sees it,
- * and of the chosen one again. Returns NULL, or a static label why not. */
-static const char *
-refuse_replay(const rp_query *query, const rp_entry *entry)
+const char *
+rp_replay_refusal(const rp_query *query, const rp_entry *entry)
 {
     const rp_controls *controls = &query->controls;
     if (memcmp(entry->scope.bytes, query->scope.bytes, sizeof query->scope.bytes) != 0)
@@ -359,7 +357,7 @@ static const char *
 take_hit(rp_cache *cache, rp_query *query, const rp_entry *entry, rp_tier tier)
 {
     const rp_reply *reply;
-    const char *refusal = refuse_replay(query, entry);
+    const char *refusal = rp_replay_refusal(query, entry);
     if (refusal && strcmp(refusal, "scope") == 0)
         rp_cache_failed(cache, "scope-mismatch"); /* search or store broke their promise */
     if (!refusal && rp_reply_open(entry->reply, query->arena, &reply) != RP_OK) {
@@ -583,7 +581,7 @@ load_candidate(rp_cache *cache, rp_query *query, const rp_neighbor *neighbor,
     if (!entry)
         return NULL; /* removed or expired since the search; or damaged, which the store counts */
     *candidate = (rp_candidate){ .id = neighbor->id, .similarity = neighbor->similarity };
-    if (refuse_replay(query, entry)) {
+    if (rp_replay_refusal(query, entry)) {
         rp_entry_unref(entry);
         return NULL;
     }

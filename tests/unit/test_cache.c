@@ -358,23 +358,99 @@ test_long_texts_match_only_window_by_window(void **state)
     /* One more window: the mean is near, the count is not equal. */
     long_text(other, sizeof other, 3 * FAKE_WINDOW_WORDS + 1, SIZE_MAX);
     expect_miss(f, ask("alice", other), NULL);
-    /* The last window is another text: the mean passes, that pair does not. */
-    size_t len = strlen(text), spaces = 0, at = 0;
-    memcpy(other, text, len + 1);
-    while (spaces < 2 * FAKE_WINDOW_WORDS + 20)
-        spaces += other[at++] == ' ';
-    for (; at < len; at++)
-        if (other[at] != ' ')
-            other[at] = 'v';
-    rp_cache_answer *answer = look_up(f, ask("alice", other));
-    assert_false(answer->hit);
-    assert_true(answer->similarity < 0.8); /* of the worst pair, not of the mean */
-    rp_cache_answer_free(answer);
     /* Longer than the most windows: exact tier only. */
     static char huge[65536];
     long_text(huge, sizeof huge, (RP_WINDOWS_MAX + 1) * FAKE_WINDOW_WORDS, SIZE_MAX);
     put(f, huge, "long");
     expect(f, ask("alice", huge), "exact", "long");
+}
+
+/* Words `from`.. of the text are changed, `count` of each window. */
+static void
+change_words(char *text, size_t from_window, size_t count)
+{
+    size_t word = 0;
+    for (char *at = text; *at; at++) {
+        if (*at == ' ')
+            word++;
+        else if (word / FAKE_WINDOW_WORDS >= from_window && word % FAKE_WINDOW_WORDS < count)
+            *at = *at == 'w' ? 'z' : *at;
+    }
+}
+
+static void
+test_the_worst_pair_of_windows_decides(void **state)
+{
+    fixture *f = *state;
+    static char asked[8192], tail[8192], sprinkled[8192];
+    f->options.policy = "static:min_similarity=0.7";
+    reopen_cache(f);
+    long_text(asked, sizeof asked, 7 * FAKE_WINDOW_WORDS, SIZE_MAX);
+    memcpy(tail, asked, sizeof tail);
+    change_words(tail, 6, FAKE_WINDOW_WORDS); /* mean about 6/7, worst pair about 0 */
+    put(f, tail, "of another end");
+    rp_cache_answer *answer = look_up(f, ask("alice", asked));
+    assert_false(answer->hit);
+    assert_true(answer->similarity < 0.5);
+    rp_cache_answer_free(answer);
+    /* A second text, farther by its mean, whose every pair passes: it comes first now. */
+    memcpy(sprinkled, asked, sizeof sprinkled);
+    change_words(sprinkled, 0, 12); /* 52 of 64 words: about 0.81 everywhere */
+    put(f, sprinkled, "nearly the same");
+    expect(f, ask("alice", asked), "semantic", "nearly the same");
+}
+
+static void
+test_each_rule_of_replay_is_kept_by_itself(void **state)
+{
+    (void)state;
+    rp_query query;
+    rp_query_init(&query);
+    query.now = 1000000000;
+    query.rules.volatile_ttl_us = 500;
+    rp_entry entry = { .created = query.now - 600, .expires = query.now + 100 };
+    assert_null(rp_replay_refusal(&query, &entry));
+
+    rp_entry other = entry;
+    other.scope.bytes[31] = 1;
+    assert_string_equal(rp_replay_refusal(&query, &other), "scope");
+    other = entry;
+    other.expires = query.now;
+    assert_string_equal(rp_replay_refusal(&query, &other), "expired");
+    other.expires = 0; /* never */
+    assert_null(rp_replay_refusal(&query, &other));
+    query.controls.min_fresh_us = 100;
+    assert_null(rp_replay_refusal(&query, &entry));
+    query.controls.min_fresh_us = 101;
+    assert_string_equal(rp_replay_refusal(&query, &entry), "min-fresh");
+    query.controls.min_fresh_us = -1;
+    query.controls.max_age_us = 600;
+    assert_null(rp_replay_refusal(&query, &entry));
+    query.controls.max_age_us = 599;
+    assert_string_equal(rp_replay_refusal(&query, &entry), "max-age");
+    query.controls.max_age_us = -1;
+
+    /* Personal or temporal, whether it is the stored prompt or the new one. */
+    for (int side = 0; side < 2; side++) {
+        other = entry;
+        query.volatility = (rp_volatility){ .personal = side == 0 };
+        other.flags = side == 1 ? RP_ENTRY_PERSONAL : 0;
+        assert_null(rp_replay_refusal(&query, &other));
+        other.user_hash[0] = 1;
+        assert_string_equal(rp_replay_refusal(&query, &other), "personal");
+        other.user_hash[0] = 0;
+        other.metadata_hash[15] = 1;
+        assert_string_equal(rp_replay_refusal(&query, &other), "personal");
+        other.metadata_hash[15] = 0;
+        query.volatility = (rp_volatility){ .temporal = side == 0 };
+        other.flags = side == 1 ? RP_ENTRY_TEMPORAL : 0;
+        assert_string_equal(rp_replay_refusal(&query, &other), "volatile");
+        other.created = query.now - 500;
+        assert_null(rp_replay_refusal(&query, &other));
+        other.user_hash[3] = 1;
+        assert_string_equal(rp_replay_refusal(&query, &other), "personal");
+    }
+    rp_query_fini(&query);
 }
 
 static void
@@ -569,6 +645,87 @@ admit(fixture *f, prepared *p, rp_entry_id *id)
     if (status != RP_OK)
         print_error("%s\n", error.text);
     assert_int_equal(status, RP_OK);
+}
+
+static void
+test_size_shadow_and_user_have_rules_too(void **state)
+{
+    fixture *f = *state;
+    const rp_cache_request plain =
+        ask_chat("alice", "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}");
+    prepared p;
+    prepare(f, plain, &p);
+    rp_query_prepare(f->cache, &p.query);
+    const rp_str encoded = p.admission.encoded;
+    p.admission.encoded.len = RP_CACHEABLE_SIZE_MAX + 1; /* never read: refused by its size */
+    assert_string_equal(rp_admit_refusal(f->cache, &p.query, &p.admission), "size");
+    p.admission.encoded = encoded;
+    p.query.result.outcome = RP_LOOKUP_SHADOW_HIT;
+    assert_string_equal(rp_admit_refusal(f->cache, &p.query, &p.admission), "shadow-hit");
+    p.query.result.outcome = RP_LOOKUP_HIT;
+    assert_string_equal(rp_admit_refusal(f->cache, &p.query, &p.admission), "hit");
+
+    p.query.caller.isolate_user = true; /* and nobody said who it is: share with nobody */
+    rp_query_prepare(f->cache, &p.query);
+    assert_int_equal(p.query.result.outcome, RP_LOOKUP_BYPASS);
+    assert_string_equal(p.query.result.reason, "no-user");
+    release(&p);
+
+    prepare(f, ask("alice", "the latest news from today"), &p);
+    p.query.rules.ttl_us = 0;
+    rp_query_prepare(f->cache, &p.query);
+    rp_entry_id id;
+    rp_error error = { { 0 } };
+    assert_int_equal(rp_admit_and_wait(f->cache, &p.query, &p.admission, &id, &error), RP_OK);
+    const rp_entry *entry = rp_store_get(f->cache->store, p.query.scope, id, 0);
+    assert_int_equal(entry->expires - entry->created, p.query.rules.volatile_ttl_us);
+    assert_true(entry->flags & RP_ENTRY_TEMPORAL);
+    rp_entry_unref(entry);
+    release(&p);
+}
+
+static void
+test_isolated_users_of_one_tenant_do_not_meet(void **state)
+{
+    fixture *f = *state;
+    rp_scope scopes[2];
+    for (int i = 0; i < 2; i++) {
+        rp_cache_request request = ask("alice", question);
+        request.user = i ? RP_STR("u1") : RP_STR("u2");
+        rp_arena arena;
+        rp_query query;
+        rp_arena_init(&arena, 0);
+        assert_int_equal(rp_query_from_request(f->cache, &request, &arena, &query, NULL), RP_OK);
+        query.caller.isolate_user = true;
+        assert_int_equal(rp_query_prepare(f->cache, &query), RP_OK);
+        scopes[i] = query.scope;
+        rp_query_fini(&query);
+        rp_arena_fini(&arena);
+    }
+    assert_memory_not_equal(&scopes[0], &scopes[1], sizeof scopes[0]);
+}
+
+static void
+test_an_epoch_separates_without_removing(void **state)
+{
+    fixture *f = *state;
+    const rp_str names[] = { RP_STR(""), RP_STR("t/alice"), RP_STR("n/alice/eu") };
+    for (size_t i = 0; i < RP_COUNT(names); i++) {
+        rp_cache_request request = ask("alice", question);
+        request.namespace_name = RP_STR("eu");
+        put_request(f, request, "click reset", NULL);
+        expect(f, request, "exact", "click reset");
+        assert_int_equal(rp_store_epoch_bump(f->cache->store, names[i]), RP_OK);
+        expect_miss(f, request, NULL);
+    }
+    rp_places places; /* what a flush may take: nothing younger than itself */
+    const rp_store_selector all = { 0 };
+    assert_int_equal(rp_places_collect(f->cache, &all, T0 - 1, &places, NULL), RP_OK);
+    assert_int_equal(places.count, 0);
+    rp_places_fini(&places);
+    assert_int_equal(rp_places_collect(f->cache, &all, T0, &places, NULL), RP_OK);
+    assert_int_equal(places.count, 3);
+    rp_places_fini(&places);
 }
 
 static void
@@ -937,6 +1094,77 @@ test_an_export_can_be_imported_elsewhere(void **state)
     rp_buffer_fini(&lines);
 }
 
+/* A line whose vector is `length` times the first axis. */
+static void
+import_with_vector(fixture *f, const char *prompt, const char *fingerprint, double length, bool trust)
+{
+    rp_buffer line;
+    rp_buffer_init(&line, 0);
+    rp_buffer_printf(&line, "{\"tenant\":\"alice\",\"prompt\":\"%s\",\"reply\":\"r\",\"fingerprint\":"
+                            "\"%s\",\"vector\":[%g", prompt, fingerprint, length);
+    for (size_t i = 1; i < FAKE_DIM; i++)
+        rp_buffer_append(&line, RP_STR(",0"));
+    rp_buffer_append(&line, RP_STR("]}"));
+    const rp_cache_import_options options = { .trust_vectors = trust };
+    rp_error error = { { 0 } };
+    const rp_status status = rp_cache_import_line(f->cache, rp_buffer_str(&line), &options, &error);
+    if (status != RP_OK)
+        print_error("%s\n", error.text);
+    assert_int_equal(status, RP_OK);
+    rp_buffer_fini(&line);
+}
+
+static void
+test_only_sound_vectors_of_our_encoder_are_trusted(void **state)
+{
+    fixture *f = *state;
+    const struct { const char *fingerprint; double length; bool trust, taken; } cases[] = {
+        { FAKE_FINGERPRINT, 1, true, true },        { FAKE_FINGERPRINT, 1, false, false },
+        { FAKE_FINGERPRINT_OTHER, 1, true, false }, { FAKE_FINGERPRINT, 0.5, true, false },
+        { FAKE_FINGERPRINT, 2, true, false },
+    };
+    for (size_t i = 0; i < RP_COUNT(cases); i++) {
+        char prompt[96];
+        snprintf(prompt, sizeof prompt, "%c%c%c one two three four five six", (char)('a' + (int)i),
+                 (char)('a' + (int)i), (char)('a' + (int)i));
+        import_with_vector(f, prompt, cases[i].fingerprint, cases[i].length, cases[i].trust);
+        char similar[112];
+        snprintf(similar, sizeof similar, "%s please", prompt);
+        rp_cache_request request = ask("alice", similar);
+        request.min_similarity = 0.9f; /* of its own entry only */
+        /* A vector that was taken is a lie about the prompt, so nothing similar is found. */
+        if (cases[i].taken)
+            expect_miss(f, request, NULL);
+        else
+            expect(f, request, "semantic", "r");
+    }
+}
+
+static void
+test_an_imported_entry_keeps_its_times(void **state)
+{
+    fixture *f = *state;
+    const rp_cache_request request = ask("alice", question);
+    const rp_cache_store_options two_hours = { .ttl_seconds = 7200 };
+    assert_int_equal(rp_cache_store(f->cache, &request, RP_STR("click reset"), &two_hours, NULL, NULL),
+                     RP_OK);
+    rp_buffer lines;
+    rp_buffer_init(&lines, 0);
+    size_t exported, removed;
+    const rp_cache_export_options options = { .selector = { .tenant = RP_STR("alice") } };
+    assert_int_equal(rp_cache_export(f->cache, &options, keep_bytes, &lines, &exported, NULL), RP_OK);
+    assert_int_equal(rp_cache_flush(f->cache, RP_STR("alice"), &removed, NULL), RP_OK);
+    f->clock.now_us += 3600 * (int64_t)1000000;
+    assert_int_equal(rp_cache_import_line(f->cache, rp_buffer_str(&lines), NULL, NULL), RP_OK);
+    rp_cache_answer *answer = look_up(f, ask("alice", question));
+    assert_true(answer->hit);
+    assert_int_equal(answer->age_seconds, 3600);
+    rp_cache_answer_free(answer);
+    f->clock.now_us = T0 + 7200 * (int64_t)1000000;
+    expect_miss(f, ask("alice", question), NULL);
+    rp_buffer_fini(&lines);
+}
+
 static void
 test_broken_lines_are_refused_whole(void **state)
 {
@@ -1004,12 +1232,17 @@ main(void)
         T(test_personal_prompts_stay_with_their_user),
         T(test_temporal_prompts_hit_for_ten_minutes),
         T(test_long_texts_match_only_window_by_window),
+        T(test_the_worst_pair_of_windows_decides),
+        cmocka_unit_test(test_each_rule_of_replay_is_kept_by_itself),
         T(test_text_the_encoder_cannot_read_does_not_match),
         T(test_shadow_reports_and_never_answers),
         T(test_a_broken_encoder_is_a_counted_miss),
         T(test_wrong_requests_are_refused_with_a_sentence),
         T(test_replies_that_are_not_whole_are_not_kept),
         T(test_each_rule_of_admission_has_a_name),
+        T(test_size_shadow_and_user_have_rules_too),
+        T(test_isolated_users_of_one_tenant_do_not_meet),
+        T(test_an_epoch_separates_without_removing),
         T(test_lifetimes_are_clamped),
         T(test_a_right_neighbor_leaves_the_new_entry_to_its_own_repeat),
         T(test_a_restart_finds_everything_again),
@@ -1022,6 +1255,8 @@ main(void)
         cmocka_unit_test(test_an_outcome_survives_its_bytes_and_damage_is_seen),
         T(test_explain_shows_what_was_decided),
         T(test_an_export_can_be_imported_elsewhere),
+        T(test_only_sound_vectors_of_our_encoder_are_trusted),
+        T(test_an_imported_entry_keeps_its_times),
         T(test_broken_lines_are_refused_whole),
         cmocka_unit_test(test_tags_are_checked_sorted_and_joined),
     };
