@@ -10,6 +10,7 @@
 #include "server/native.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum {
@@ -749,7 +750,7 @@ rp_admin_start(rp_server *server, rp_admin **out, rp_error *error)
     if (status == RP_OK)
         *out = admin;
     else
-        rp_admin_stop(admin);
+        rp_admin_free(admin);
     return status;
 }
 
@@ -773,8 +774,18 @@ rp_admin_stop(rp_admin *admin)
     if (admin->started) {
         rp_loop_stop(admin->loop);
         rp_loop_join(admin->loop);
+        admin->started = false;
     }
-    rp_http_server_free(admin->http);
+    rp_http_server_free(admin->http); /* on_gone tells every stream, so that the pool ends */
+    admin->http = NULL;
+}
+
+void
+rp_admin_free(rp_admin *admin)
+{
+    if (!admin)
+        return;
+    rp_admin_stop(admin);
     rp_loop_free(admin->loop);
     free(admin);
 }

@@ -19,7 +19,9 @@ RP_NODISCARD rp_status rp_admin_start(rp_server *server, rp_admin **out, rp_erro
 rp_str rp_admin_address(const rp_admin *admin);
 /* Read the TLS files again. */
 RP_NODISCARD rp_status rp_admin_reload_tls(rp_admin *admin, rp_error *error);
-/* NULL is fine. Before rp_server_stop. */
+/* Stop answering, before rp_server_stop; free afterwards, because calls under way on the
+ * server's pool still look at it. NULL is fine for both. */
 void rp_admin_stop(rp_admin *admin);
+void rp_admin_free(rp_admin *admin);
 
 #endif
