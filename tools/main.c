@@ -15,6 +15,7 @@ typedef struct command_row {
 static const command_row commands[] = {
     { "bench", rp_command_bench, "measure: search, embed, policy, serve" },
     { "tokenize", rp_command_tokenize, "texts in, token ids out" },
+    { "mock-llm", rp_command_mock_llm, "a deterministic stand-in for an LLM service" },
     { NULL, NULL, NULL },
 };
 
