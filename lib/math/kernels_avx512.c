@@ -1,0 +1,22 @@
+/* kernels_avx512.c - AVX-512F: tiles of 6 rows and 64 columns, 24 sums in registers. */
+#include <immintrin.h>
+
+#define LANES 16
+#define ROWS_MAX 6
+#define VECTORS_MAX 4
+#define CASES CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#define FMA(sum, a, b) __asm__("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
+#define VECTOR_MAX(a, b) ((vec)_mm512_max_ps((__m512)(a), (__m512)(b)))
+#define PREFETCHES 1
+#define PREFETCH(p) _mm_prefetch((p), _MM_HINT_T1)
+#define FALLBACK rp_kernels_plain
+#include "math/tile_f32.h"
+
+const rp_kernels rp_kernels_avx512 = {
+    .name = "avx512",
+    .panel = PANEL,
+    .matmul = matmul,
+    .attention = attention,
+    .layer_norm = layer_norm,
+    .dot = dot,
+};
