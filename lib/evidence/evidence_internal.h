@@ -93,4 +93,57 @@ typedef struct rp_alignment {
 } rp_alignment;
 void rp_align(const rp_features *a, const rp_features *b, rp_alignment *out);
 
+/* ---- one comparison, shared by the files of the gates -------------------------------- */
+
+enum { RP_LEFTOVER_MAX = 32 };
+
+/* Words of one prompt without a partner. `place` is the partner of the last matched
+ * word before it (in b's numbers for both sides), so that two words in one gap of the
+ * alignment have equal places. */
+typedef struct rp_leftover {
+    const rp_word *words[RP_LEFTOVER_MAX];
+    int16_t place[RP_LEFTOVER_MAX];
+    uint16_t index[RP_LEFTOVER_MAX]; /* in its prompt */
+    bool used[RP_LEFTOVER_MAX];      /* explained by a gate: an opposite, a move */
+    bool elsewhere[RP_LEFTOVER_MAX]; /* the other prompt has the word in another place */
+    size_t count;
+    bool is_cut; /* there are more */
+} rp_leftover;
+
+typedef struct rp_comparison {
+    const rp_features *a, *b;
+    const rp_gate_options *options;
+    rp_alignment alignment;
+    rp_leftover left_a, left_b;
+    float bag; /* share of words that occur in both, in any order, 0..1 */
+    bool with_detail;
+    rp_gate_report *report;
+} rp_comparison;
+
+/* A gate that fires (or only notes), with what it saw on both sides. */
+void rp_gate_say(rp_comparison *c, rp_gate gate, bool fires, rp_str seen_a, rp_str seen_b);
+static inline rp_str
+rp_word_text(const rp_features *features, const rp_word *word)
+{
+    return word ? (rp_str){ features->text.ptr + word->at, word->size } : (rp_str){ "", 0 };
+}
+static inline rp_str
+rp_word_letters(const rp_word *word)
+{
+    return (rp_str){ word->folded, word->folded_size };
+}
+static inline bool
+rp_word_has(const rp_word *word, uint32_t classes)
+{
+    return word->lexeme && word->lexeme->classes & classes;
+}
+bool rp_word_is(const rp_word *word, const char *letters);
+
+/* gates_names.c: entities, codes, and the strict gate. */
+void rp_gates_names(rp_comparison *c);
+/* gates_order.c: swapped roles, directions, type of question. */
+void rp_gates_order(rp_comparison *c);
+/* gates_script.c: language, script, text that the encoder cannot read. */
+void rp_gates_script(rp_comparison *c);
+
 #endif

@@ -633,19 +633,48 @@ is_word(const rp_word *word, const char *letters)
     return rp_str_equal((rp_str){ word->folded, word->folded_size }, rp_str_of(letters));
 }
 
-/* "no" negates only what follows; in "what do geologists no what do farmers ..." it
- * takes back what was said. So it counts before a content word or before more,
- * longer, one, other, such; not before grammar, a filler or the end. */
+static bool
+is_one_of(const rp_word *word, const char *list)
+{
+    const rp_str own = { word->folded, word->folded_size };
+    for (rp_str rest = rp_str_of(list); rest.len;)
+        if (rp_str_equal(own, rp_str_split(&rest, ' ')))
+            return true;
+    return false;
+}
+
+/* "No" as a determiner ("has no friends") negates; in "what do geologists no what do
+ * farmers grow" or "how many Mongols uh no Khitans" it takes back what was said. A
+ * determiner stands behind grammar or a verb and before a content word. */
 static bool
 no_is_repair(const rp_word *words, size_t count, size_t at)
 {
     if (at + 1 >= count || words[at].flags & RP_WORD_COMMA)
         return true;
     const rp_word *next = &words[at + 1];
-    if (is_word(next, "one") || is_word(next, "other") || is_word(next, "such")
-        || is_word(next, "more") || is_word(next, "longer") || is_word(next, "any"))
+    if (is_one_of(next, "one other such more longer"))
         return false;
-    return has_class(next, RP_LEX_FUNCTION | RP_LEX_FILLER);
+    if (has_class(next, RP_LEX_FUNCTION | RP_LEX_FILLER) || is_one_of(next, "make rather scratch"))
+        return true;
+    if (at == 0)
+        return false;
+    const rp_word *before = &words[at - 1];
+    if (is_word(before, "or") || has_class(before, RP_LEX_FILLER))
+        return true;
+    return !has_class(before, RP_LEX_FUNCTION)
+           && !(before->folded_size > 4
+                && memcmp(before->folded + before->folded_size - 2, "ed", 2) == 0)
+           && !is_one_of(before, "need needs want wants make makes made found take took see say says "
+                                 "said left know knows almost absolutely practically virtually "
+                                 "leave show shows require requires find contain contains");
+}
+
+/* "Aren't we?", "didn't he?" behind a statement ask for agreement and negate nothing. */
+static bool
+is_tag_question(const rp_word *words, size_t count, size_t at)
+{
+    return at >= 2 && at + 2 == count && has_class(&words[at - 1], RP_LEX_AUXILIARY)
+           && words[at - 2].flags & RP_WORD_COMMA && has_class(&words[at + 1], RP_LEX_PRONOUN);
 }
 
 static unsigned
@@ -657,10 +686,12 @@ mark_negations(rp_word *words, size_t count)
             continue;
         if (is_word(&words[i], "no") && no_is_repair(words, count, i))
             continue;
-        /* "or not", "whether or not": both cases are meant. "not only": emphasis. */
+        /* "or not", "or why not": both cases are meant. "not only": emphasis. */
         if (is_word(&words[i], "not")
             && ((i > 0 && is_word(&words[i - 1], "or"))
-                || (i + 1 < count && is_word(&words[i + 1], "only"))))
+                || (i > 1 && is_word(&words[i - 1], "why") && is_word(&words[i - 2], "or"))
+                || (i + 1 < count && is_word(&words[i + 1], "only"))
+                || is_tag_question(words, count, i)))
             continue;
         words[i].flags |= RP_WORD_NEGATES;
         negations++;
@@ -684,6 +715,20 @@ question_after_how(const rp_word *next)
         if (is_word(next, after[i].word))
             return after[i].type;
     return RP_QUESTION_HOW;
+}
+
+/* "Or rather", "I mean", "sorry", "no wait": a repair inside the prompt. */
+static bool
+takes_back(const rp_word *words, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const bool repairs = is_one_of(&words[i], "rather sorry wait mean um uh er")
+                             || (is_word(&words[i], "no") && i > 0
+                                 && !(words[i].flags & RP_WORD_NEGATES));
+        if (repairs && !(is_word(&words[i], "mean") && !(i > 0 && is_word(&words[i - 1], "i"))))
+            return true;
+    }
+    return false;
 }
 
 /* The type of the first question; a prompt of several questions has the first's. */
@@ -728,11 +773,18 @@ rp_features_new(rp_str text, rp_arena *arena, const rp_features **out)
         memcpy(quantities, found, quantities_count * sizeof *quantities);
         features->quantities = quantities;
     }
-    unsigned capitals = 0, plain = 0;
+    /* Title Case and CAPITALS: where grammar has capitals too, they mean nothing. */
+    unsigned capitals = 0, plain = 0, grammar_capitals = 0, grammar = 0;
     for (size_t i = 0; i < a.count; i++) {
-        if (!has_class(&a.words[i], RP_LEX_FUNCTION) && !(a.words[i].flags & RP_WORD_DIGITS)) {
-            capitals += (a.words[i].flags & RP_WORD_CAPITAL) != 0;
-            plain++;
+        if (!(a.words[i].flags & (RP_WORD_DIGITS | RP_WORD_CODE))) {
+            const bool capital = a.words[i].flags & RP_WORD_CAPITAL;
+            const bool is_grammar = has_class(&a.words[i], RP_LEX_FUNCTION);
+            capitals += capital && !is_grammar;
+            plain += !is_grammar;
+            if (is_grammar && !(a.words[i].flags & RP_WORD_FIRST) && !is_word(&a.words[i], "i")) {
+                grammar++;
+                grammar_capitals += capital;
+            }
         }
         if (a.words[i].lexeme)
             for (unsigned l = 0; l < RP_LANGUAGE_COUNT; l++)
@@ -743,11 +795,14 @@ rp_features_new(rp_str text, rp_arena *arena, const rp_features **out)
     features->words_count = a.count;
     features->quantities_count = quantities_count;
     features->negations = mark_negations(a.words, a.count);
-    features->is_capitalised = plain > 4 && capitals * 10 > plain * 7;
+    features->is_capitalised = grammar ? grammar_capitals * 2 > grammar
+                                       : plain > 4 && capitals == plain;
     features->is_cut = a.is_cut;
     features->letters = a.letters;
     memcpy(features->script, a.script, sizeof a.script);
-    features->question = find_question(a.words, a.count);
+    /* Who takes a question back asks another: its type is not its first word's. */
+    features->question = takes_back(a.words, a.count) ? RP_QUESTION_NONE
+                                                      : find_question(a.words, a.count);
     *out = features;
     return RP_OK;
 }

@@ -1,7 +1,7 @@
 /* gates.c - what differs between two analysed prompts; the contract is in gates.h.
  *
  * A gate fires only where both prompts are nearly the same sentence (alignment at
- * least NEAR): there a changed number is a changed question, while on loose
+ * least what its threshold says): there a changed number is a changed question, while on loose
  * paraphrases it is noise (docs/policies.md has what each gate wins and costs). A
  * difference too weak or too loose for a veto is noted. */
 #include "evidence_internal.h"
@@ -11,63 +11,62 @@
 #include <stdio.h>
 
 /* Measured: docs/policies.md, "Gates". */
-#define NEAR 0.6f
+static const float NUMBER_NEAR = 0.6f, DATE_NEAR = 0.65f, NEGATION_NEAR = 0.7f,
+                   ANTONYM_NEAR = 0.65f;
 
 const uint32_t RP_GATES_DEFAULT = 1u << RP_GATE_NUMBER | 1u << RP_GATE_DATE
                                   | 1u << RP_GATE_NEGATION | 1u << RP_GATE_ANTONYM;
 
-enum { UNMATCHED_MAX = 32 };
-
-/* Words of one prompt without a partner, and the place of each: the partner of the
- * last matched word before it, so that two words in one gap have equal places. */
-typedef struct leftover {
-    const rp_word *words[UNMATCHED_MAX];
-    int16_t place[UNMATCHED_MAX];
-    bool used[UNMATCHED_MAX];
-    size_t count;
-} leftover;
-
-typedef struct comparison {
-    const rp_features *a, *b;
-    rp_alignment alignment;
-    leftover left_a, left_b;
-    bool with_detail;
-    rp_gate_report *report;
-} comparison;
-
-static bool
-has_class(const rp_word *word, uint32_t classes)
-{
-    return word->lexeme && word->lexeme->classes & classes;
-}
-
-static rp_str
-letters_of(const rp_word *word)
-{
-    return (rp_str){ word->folded, word->folded_size };
-}
-
 static void
 collect_leftover(const rp_features *features, const int16_t *partner, size_t count, bool own_place,
-                 leftover *out)
+                 rp_leftover *out)
 {
     int16_t place = -1;
     out->count = 0;
+    out->is_cut = false;
     for (size_t i = 0; i < count; i++) {
         if (partner[i] >= 0) {
             place = own_place ? (int16_t)i : partner[i];
             continue;
         }
-        if (out->count == UNMATCHED_MAX)
+        if (out->count == RP_LEFTOVER_MAX) {
+            out->is_cut = true;
             return;
+        }
         out->words[out->count] = &features->words[i];
+        out->index[out->count] = (uint16_t)i;
         out->place[out->count] = place;
+        out->elsewhere[out->count] = false;
         out->used[out->count++] = false;
     }
 }
 
+/* Which leftovers stand elsewhere in the other prompt: a leftover of the other side
+ * with the same stem is the same word moved. */
 static void
-report(comparison *c, rp_gate gate, bool fires, rp_str seen_a, rp_str seen_b)
+find_moved(rp_comparison *c)
+{
+    size_t moved = 0;
+    bool taken[RP_LEFTOVER_MAX] = { false };
+    for (size_t i = 0; i < c->left_a.count; i++)
+        for (size_t j = 0; j < c->left_b.count; j++)
+            if (!taken[j] && c->left_a.words[i]->stem == c->left_b.words[j]->stem) {
+                c->left_a.elsewhere[i] = c->left_b.elsewhere[j] = taken[j] = true;
+                moved++;
+                break;
+            }
+    const size_t total = c->alignment.a_count + c->alignment.b_count;
+    c->bag = total ? 2.0f * (float)(c->alignment.matches + moved) / (float)total : 1.0f;
+}
+
+bool
+rp_word_is(const rp_word *word, const char *letters)
+{
+    return rp_str_equal(rp_word_letters(word), rp_str_of(letters));
+}
+
+void
+rp_gate_say(rp_comparison *c, rp_gate gate, bool fires, rp_str seen_a, rp_str seen_b)
 {
     rp_gate_report *out = c->report;
     if (fires)
@@ -87,12 +86,6 @@ text_of_quantity(const rp_features *features, const rp_quantity *q)
     const rp_word *last = &features->words[q->word + q->words - 1];
     const size_t end = (size_t)last->at + last->size;
     return (rp_str){ features->text.ptr + first->at, end - first->at };
-}
-
-static rp_str
-text_of_word(const rp_features *features, const rp_word *word)
-{
-    return (rp_str){ features->text.ptr + word->at, word->size };
 }
 
 /* ---- numbers and dates --------------------------------------------------------------- */
@@ -123,14 +116,13 @@ is_date(const rp_quantity *q)
  * "first" are often no numbers: they count only against another in the same place,
  * which is approximated by a partner that is not weak as well. */
 static void
-compare_quantities(comparison *c)
+compare_quantities(rp_comparison *c)
 {
     const rp_features *a = c->a, *b = c->b;
     if (a->quantities_count + b->quantities_count == 0)
         return;
     bool lacks_a[RP_QUANTITIES_MAX], lacks_b[RP_QUANTITIES_MAX];
     match_quantities(a, b, lacks_a, lacks_b);
-    const bool near = c->alignment.ratio >= NEAR;
     for (unsigned dates = 0; dates < 2; dates++) {
         const rp_quantity *extra_a = NULL, *extra_b = NULL;
         for (size_t i = 0; i < a->quantities_count; i++)
@@ -144,7 +136,8 @@ compare_quantities(comparison *c)
         if (!extra_a && !extra_b)
             continue;
         const bool swapped = extra_a && extra_b && !(extra_a->weak && extra_b->weak);
-        report(c, dates ? RP_GATE_DATE : RP_GATE_NUMBER, near && swapped,
+        const bool near = c->alignment.ratio >= (dates ? DATE_NEAR : NUMBER_NEAR);
+        rp_gate_say(c, dates ? RP_GATE_DATE : RP_GATE_NUMBER, near && swapped,
                extra_a ? text_of_quantity(a, extra_a) : RP_STR(""),
                extra_b ? text_of_quantity(b, extra_b) : RP_STR(""));
     }
@@ -155,19 +148,22 @@ compare_quantities(comparison *c)
 static bool
 is_opposed(const rp_word *a, const rp_word *b)
 {
-    if (has_class(a, RP_LEX_NEGATION) || has_class(b, RP_LEX_NEGATION))
+    if (rp_word_has(a, RP_LEX_NEGATION) || rp_word_has(b, RP_LEX_NEGATION))
         return false; /* counted as a negation already */
     return rp_lexicon_opposed(a->stem, b->stem)
-           || rp_words_prefix_opposed(letters_of(a), letters_of(b));
+           || rp_words_prefix_opposed(rp_word_letters(a), rp_word_letters(b));
 }
 
+/* Opposed words, each in one prompt only: if both prompts have both words, they have
+ * changed places, which is the role gate's. */
 static size_t
-count_opposed(comparison *c, const rp_word **seen_a, const rp_word **seen_b)
+count_opposed(rp_comparison *c, const rp_word **seen_a, const rp_word **seen_b)
 {
     size_t pairs = 0;
     for (size_t i = 0; i < c->left_a.count; i++)
-        for (size_t j = 0; j < c->left_b.count; j++) {
-            if (c->left_b.used[j] || !is_opposed(c->left_a.words[i], c->left_b.words[j]))
+        for (size_t j = 0; j < c->left_b.count && !c->left_a.elsewhere[i]; j++) {
+            if (c->left_b.used[j] || c->left_b.elsewhere[j]
+                || !is_opposed(c->left_a.words[i], c->left_b.words[j]))
                 continue;
             if (!pairs++) {
                 *seen_a = c->left_a.words[i];
@@ -180,11 +176,12 @@ count_opposed(comparison *c, const rp_word **seen_a, const rp_word **seen_b)
 }
 
 static unsigned
-count_refusals(const leftover *left)
+count_refusals(const rp_leftover *left)
 {
     unsigned count = 0;
     for (size_t i = 0; i < left->count; i++)
-        count += !left->used[i] && has_class(left->words[i], RP_LEX_REFUSAL);
+        count += !left->used[i] && !left->elsewhere[i]
+                 && rp_word_has(left->words[i], RP_LEX_REFUSAL | RP_LEX_NEGATIVE);
     return count;
 }
 
@@ -200,30 +197,34 @@ first_negation(const rp_features *features)
 /* "Not fat" and "thin" agree: an odd number of negations and an odd number of opposed
  * pairs cancel; everything else that is not even is a difference. */
 static void
-compare_polarity(comparison *c)
+compare_polarity(rp_comparison *c)
 {
     const rp_word *seen_a = NULL, *seen_b = NULL;
     const size_t pairs = count_opposed(c, &seen_a, &seen_b);
     const unsigned negations_a = c->a->negations + count_refusals(&c->left_a);
     const unsigned negations_b = c->b->negations + count_refusals(&c->left_b);
     const bool odd = (negations_a + negations_b) & 1;
-    const bool near = c->alignment.ratio >= NEAR;
     if (odd) {
         const rp_word *word_a = first_negation(c->a), *word_b = first_negation(c->b);
-        report(c, RP_GATE_NEGATION, near && pairs % 2 == 0,
-               word_a ? text_of_word(c->a, word_a) : RP_STR(""),
-               word_b ? text_of_word(c->b, word_b) : RP_STR(""));
+        rp_gate_say(c, RP_GATE_NEGATION, c->alignment.ratio >= NEGATION_NEAR && pairs % 2 == 0,
+               word_a ? rp_word_text(c->a, word_a) : RP_STR(""),
+               word_b ? rp_word_text(c->b, word_b) : RP_STR(""));
     }
     if (pairs)
-        report(c, RP_GATE_ANTONYM, near && !(odd && pairs % 2), text_of_word(c->a, seen_a),
-               text_of_word(c->b, seen_b));
+        rp_gate_say(c, RP_GATE_ANTONYM, c->alignment.ratio >= ANTONYM_NEAR && !(odd && pairs % 2), rp_word_text(c->a, seen_a),
+               rp_word_text(c->b, seen_b));
 }
 
 void
 rp_gates_compare(const rp_features *a, const rp_features *b, const rp_gate_options *options,
                  bool with_detail, rp_gate_report *out)
 {
-    comparison c = { .a = a, .b = b, .with_detail = with_detail, .report = out };
+    rp_comparison c;
+    c.a = a;
+    c.b = b;
+    c.options = options;
+    c.with_detail = with_detail;
+    c.report = out;
     out->fired = out->noted = 0;
     if (with_detail)
         memset(out->detail, 0, sizeof out->detail);
@@ -231,8 +232,12 @@ rp_gates_compare(const rp_features *a, const rp_features *b, const rp_gate_optio
     out->alignment = c.alignment.ratio;
     collect_leftover(a, c.alignment.a_to_b, c.alignment.a_count, false, &c.left_a);
     collect_leftover(b, c.alignment.b_to_a, c.alignment.b_count, true, &c.left_b);
+    find_moved(&c);
     compare_quantities(&c);
     compare_polarity(&c);
+    rp_gates_names(&c);
+    rp_gates_order(&c);
+    rp_gates_script(&c);
     const uint32_t enabled = options->enabled | (options->strict ? 1u << RP_GATE_STRICT : 0);
     out->fired &= enabled;
     out->noted &= enabled;

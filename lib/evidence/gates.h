@@ -26,6 +26,10 @@ RP_NODISCARD rp_status rp_features_new(rp_str text, rp_arena *arena, const rp_fe
 typedef struct rp_gate_options {
     uint32_t enabled;  /* bit g: gate g runs; RP_GATES_DEFAULT */
     bool strict;       /* parameterised scopes: any unmatched content word fires */
+    /* The largest share of unknown tokens of both texts as the tokenizer sees it, in
+     * (0, 1]; 0: not known, then estimated from the scripts as an English vocabulary
+     * would. Encoders of many languages disable RP_GATE_UNKNOWN instead. */
+    float unknown_share;
 } rp_gate_options;
 
 /* The gates that are on unless a route says otherwise. */

@@ -63,6 +63,24 @@ static const word_list lists[] = {
     { RP_LEX_TEMPORAL, 0, "current currently latest newest recent recently upcoming ongoing live "
       "nowadays lately breaking trending weather forecast news presently" },
 
+    { RP_LEX_NEGATIVE, 0, "untrue untruthful uncertain unclear unfair unable unhappy unhealthy unimportant "
+      "unlikely unknown unlike unnecessary unsafe unusual unwell unpleasant unpopular unreal "
+      "unreasonable unreliable unstable unsuccessful unsure untidy unwise unwilling unworthy "
+      "uncommon uncomfortable unconscious unfamiliar unfinished unfortunate unfriendly ungrateful "
+      "unintelligent uninteresting unkind unlawful unlimited unlucky unavailable unaware "
+      "unacceptable unbelievable incorrect improbable impossible imperfect impolite impatient "
+      "improper inaccurate inactive inadequate inappropriate incapable incomplete inconvenient "
+      "indirect ineffective inefficient inexpensive informal insane insecure insignificant "
+      "insufficient insubstantial invalid invisible involuntary irregular irrelevant "
+      "irresponsible illegal illogical illiterate dishonest disloyal disobedient dissatisfied "
+      "dissimilar abnormal noncrucial nonessential nonexistent nonsmoker unmarried unemployed "
+      "unequal uneven unexpected unharmed unhelpful unused unproven unpaid unsold unsolved" },
+    { RP_LEX_SYMMETRIC, 0, "friends friend connected acquaintance acquaintances related married "
+      "similar same equal equals equivalent compatible different difference differences relative "
+      "relatives sibling siblings cousin cousins colleague colleagues neighbor neighbors neighbour "
+      "dating engaged compare compared comparison together versus identical adjacent near "
+      "close associated linked partner partners roommates coworkers twins classmates distance" },
+
     { RP_LEX_NUMBER, 0, "=0 zero =2 two =3 three =4 four =5 five =6 six =7 seven "
       "=8 eight =9 nine =10 ten =11 eleven =12 twelve =13 thirteen =14 fourteen =15 fifteen "
       "=16 sixteen =17 seventeen =18 eighteen =19 nineteen =20 twenty =30 thirty =40 forty =50 "
@@ -85,6 +103,49 @@ static const word_list lists[] = {
       "yesterday yesterdays =5 now" },
     { RP_LEX_WHEN, 0, "=10 morning mornings =11 afternoon afternoons =12 evening evenings =13 "
       "night nights =14 noon midday =15 midnight =20 spring =21 summer =22 autumn fall =23 winter" },
+
+    /* Sets whose members exclude each other; the value tells the set. */
+    { RP_LEX_EXCLUSIVE, 0, "=1 red blue green yellow black white brown orange purple pink gray grey "
+      "violet turquoise beige maroon navy teal =2 python java javascript typescript ruby rust golang "
+      "php perl kotlin swift scala haskell matlab julia fortran cobol =3 windows linux macos ubuntu "
+      "debian fedora android ios centos =4 mysql postgres postgresql sqlite oracle mongodb redis "
+      "cassandra mariadb =5 english french german spanish italian portuguese russian chinese "
+      "japanese korean arabic hindi dutch swedish polish turkish greek latin hebrew urdu bengali "
+      "tamil mandarin cantonese =6 football soccer basketball tennis baseball cricket hockey golf "
+      "rugby volleyball =7 dog cat horse cow pig sheep goat bird fish snake rabbit hamster chicken "
+      "duck turtle lizard rat mouse squirrel owl lobster snail spider parrot frog =8 guitar piano "
+      "violin drums flute trumpet cello =9 chrome firefox safari opera =10 aws azure gcp =11 "
+      "breakfast lunch dinner =12 mercury venus mars jupiter saturn uranus neptune pluto =13 gold "
+      "silver copper iron aluminium aluminum platinum lead zinc nickel =14 visa mastercard amex "
+      "=15 oxygen hydrogen nitrogen helium carbon =16 beer wine whiskey vodka rum coffee tea milk "
+      "=17 facebook instagram twitter snapchat whatsapp linkedin youtube tiktok =18 beef pork lamb "
+      "=19 christian muslim hindu jewish buddhist atheist sikh catholic =20 left right =21 heart "
+      "liver kidney lung brain stomach =22 knee ankle shoulder elbow wrist hip" },
+    { RP_LEX_PLACE, 0, "afghanistan albania algeria angola argentina armenia australia austria "
+      "azerbaijan bahrain bangladesh belarus belgium bolivia bosnia botswana brazil bulgaria "
+      "cambodia cameroon canada chile china colombia congo croatia cuba cyprus denmark ecuador egypt "
+      "england estonia ethiopia finland france georgia germany ghana greece guatemala haiti honduras "
+      "hungary iceland india indonesia iran iraq ireland israel italy jamaica japan jordan kazakhstan "
+      "kenya kuwait laos latvia lebanon libya lithuania luxembourg malaysia maldives mali malta mexico "
+      "moldova mongolia montenegro morocco mozambique myanmar namibia nepal netherlands nicaragua "
+      "niger nigeria norway oman pakistan panama paraguay peru philippines poland portugal qatar "
+      "romania russia rwanda scotland senegal serbia singapore slovakia slovenia somalia spain sudan "
+      "sweden switzerland syria taiwan tanzania thailand tunisia turkey uganda ukraine uruguay "
+      "uzbekistan venezuela vietnam wales yemen zambia zimbabwe "
+      "alabama alaska arizona arkansas california colorado connecticut delaware florida hawaii idaho "
+      "illinois indiana iowa kansas kentucky louisiana maine maryland massachusetts michigan "
+      "minnesota mississippi missouri montana nebraska nevada ohio oklahoma oregon pennsylvania "
+      "tennessee texas utah vermont virginia wisconsin wyoming "
+      "london paris berlin madrid rome vienna moscow tokyo beijing shanghai delhi mumbai bangalore "
+      "hyderabad chennai kolkata pune sydney melbourne toronto vancouver montreal chicago boston "
+      "seattle denver dallas houston austin miami atlanta philadelphia phoenix detroit cleveland "
+      "pittsburgh baltimore minneapolis orlando oakland portland memphis nashville charlotte tampa "
+      "dubai istanbul cairo lagos nairobi bangkok jakarta manila seoul amsterdam brussels lisbon "
+      "dublin warsaw prague budapest athens stockholm oslo copenhagen helsinki zurich geneva munich "
+      "hamburg frankfurt milan barcelona manchester liverpool edinburgh glasgow "
+      "europe asia africa antarctica "
+      "american british canadian australian indian pakistani mexican brazilian russian african asian "
+      "european irish scottish thai vietnamese egyptian iranian iraqi israeli armenian ethiopian" },
 
     { RP_LEX_FUNCTION, DE, "der die das und ist nicht ein eine ich wie auf mit von zu den dem des "
       "für im wird sind kann wo warum wer sie es oder auch sich bei" },
@@ -232,6 +293,10 @@ static const char *const opposed[] = {
 /* Near-synonyms: the strict gate accepts them as partners, and the antonym gate
  * does not look at them. */
 static const char *const alike[] = {
+    "usa us america american states", "uk britain british kingdom england", "nyc york", "netherlands holland dutch",
+    "korea korean", "france french", "germany german", "spain spanish", "china chinese", "greece greek", "ireland irish",
+    "turkey turkish", "sweden swedish", "denmark danish", "poland polish", "gray grey", "aluminium aluminum", "football soccer",
+    "postgres postgresql", "christian catholic", "mandarin chinese",
     "big large huge", "small little tiny", "buy purchase", "start begin", "stop end finish", "get obtain acquire receive", "show display list give tell find",
     "make create build", "fix repair solve resolve", "remove delete erase", "change modify alter edit", "quick fast rapid", "cost price fare", "phone telephone mobile cellphone cell",
     "car automobile", "movie film", "job work career employment", "money cash", "kid child", "picture photo image photograph", "happy glad joyful", "sad unhappy", "smart intelligent clever", "good great nice",

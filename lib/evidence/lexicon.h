@@ -36,6 +36,9 @@ enum {
     RP_LEX_DIRECTION = 1 << 20, /* from, to, before, above: which side something is on */
     RP_LEX_COORDINATOR = 1 << 21, /* and, or, versus: joins equals */
     RP_LEX_PLACE = 1 << 22,    /* a country, state, nationality or large city */
+    RP_LEX_NEGATIVE = 1 << 23, /* untruthful, impossible: a negation inside the word */
+    RP_LEX_SYMMETRIC = 1 << 24, /* friends, married, equal: holds in both directions */
+    RP_LEX_EXCLUSIVE = 1 << 25, /* of a set whose members exclude each other: value = set */
 };
 
 typedef enum rp_dimension {
