@@ -139,6 +139,10 @@ rp_word_has(const rp_word *word, uint32_t classes)
 }
 bool rp_word_is(const rp_word *word, const char *letters);
 
+/* Edits (insert, delete, replace, swap neighbors) between two short words, or `limit`
+ * + 1 if more. Optimal string alignment on bytes. */
+unsigned rp_edit_distance(rp_str a, rp_str b, unsigned limit);
+
 /* gates_names.c: entities, codes, and the strict gate. */
 void rp_gates_names(rp_comparison *c);
 /* gates_order.c: swapped roles, directions, type of question. */

@@ -14,8 +14,7 @@
 static const float NUMBER_NEAR = 0.6f, DATE_NEAR = 0.65f, NEGATION_NEAR = 0.7f,
                    ANTONYM_NEAR = 0.65f;
 
-const uint32_t RP_GATES_DEFAULT = 1u << RP_GATE_NUMBER | 1u << RP_GATE_DATE
-                                  | 1u << RP_GATE_NEGATION | 1u << RP_GATE_ANTONYM;
+const uint32_t RP_GATES_DEFAULT = ((1u << RP_GATE_COUNT) - 1) & ~(1u << RP_GATE_STRICT);
 
 static void
 collect_leftover(const rp_features *features, const int16_t *partner, size_t count, bool own_place,
@@ -156,6 +155,14 @@ is_opposed(const rp_word *a, const rp_word *b)
 
 /* Opposed words, each in one prompt only: if both prompts have both words, they have
  * changed places, which is the role gate's. */
+static bool
+is_lessened(const rp_features *features, size_t at)
+{
+    return at > 0
+           && (rp_word_is(&features->words[at - 1], "least")
+               || rp_word_is(&features->words[at - 1], "less"));
+}
+
 static size_t
 count_opposed(rp_comparison *c, const rp_word **seen_a, const rp_word **seen_b)
 {
@@ -164,6 +171,9 @@ count_opposed(rp_comparison *c, const rp_word **seen_a, const rp_word **seen_b)
         for (size_t j = 0; j < c->left_b.count && !c->left_a.elsewhere[i]; j++) {
             if (c->left_b.used[j] || c->left_b.elsewhere[j]
                 || !is_opposed(c->left_a.words[i], c->left_b.words[j]))
+                continue;
+            /* "Least expensive" is "cheapest". */
+            if (is_lessened(c->a, c->left_a.index[i]) != is_lessened(c->b, c->left_b.index[j]))
                 continue;
             if (!pairs++) {
                 *seen_a = c->left_a.words[i];
@@ -194,6 +204,23 @@ first_negation(const rp_features *features)
     return NULL;
 }
 
+/* A cue of one side that the other side only misspells ("wihtout") is no difference:
+ * leftovers of five letters and more within two edits. */
+static bool
+is_misspelt_cue(const rp_leftover *left, const rp_leftover *other)
+{
+    for (size_t i = 0; i < left->count; i++) {
+        if (!(left->words[i]->flags & RP_WORD_NEGATES) || left->words[i]->folded_size < 5)
+            continue;
+        for (size_t j = 0; j < other->count; j++)
+            if (!other->words[j]->lexeme /* "ever" is no misspelt "never" */
+                && rp_edit_distance(rp_word_letters(left->words[i]),
+                                    rp_word_letters(other->words[j]), 2) <= 2)
+                return true;
+    }
+    return false;
+}
+
 /* "Not fat" and "thin" agree: an odd number of negations and an odd number of opposed
  * pairs cancel; everything else that is not even is a difference. */
 static void
@@ -203,7 +230,8 @@ compare_polarity(rp_comparison *c)
     const size_t pairs = count_opposed(c, &seen_a, &seen_b);
     const unsigned negations_a = c->a->negations + count_refusals(&c->left_a);
     const unsigned negations_b = c->b->negations + count_refusals(&c->left_b);
-    const bool odd = (negations_a + negations_b) & 1;
+    const bool odd = (negations_a + negations_b) & 1 && !is_misspelt_cue(&c->left_a, &c->left_b)
+                     && !is_misspelt_cue(&c->left_b, &c->left_a);
     if (odd) {
         const rp_word *word_a = first_negation(c->a), *word_b = first_negation(c->b);
         rp_gate_say(c, RP_GATE_NEGATION, c->alignment.ratio >= NEGATION_NEAR && pairs % 2 == 0,

@@ -15,10 +15,8 @@ static const float NEAR = 0.6f, ENTITY_NEAR = 0.7f;
 
 enum { EDIT_MAX = 24 /* bytes of a word beyond which no typo is looked for */ };
 
-/* Edits (insert, delete, replace, swap neighbors) between two short words, or `limit`
- * + 1 if more. Optimal string alignment on bytes. */
-static unsigned
-edit_distance(rp_str a, rp_str b, unsigned limit)
+unsigned
+rp_edit_distance(rp_str a, rp_str b, unsigned limit)
 {
     if (a.len > EDIT_MAX || b.len > EDIT_MAX
         || (a.len > b.len ? a.len - b.len : b.len - a.len) > limit)
@@ -55,7 +53,7 @@ is_typo(const rp_word *a, const rp_word *b)
         && rp_word_has(b, RP_LEX_PLACE | RP_LEX_EXCLUSIVE))
         return false; /* Iran and Iraq */
     const unsigned limit = shorter >= 8 ? 2 : 1;
-    return edit_distance(rp_word_letters(a), rp_word_letters(b), limit) <= limit;
+    return rp_edit_distance(rp_word_letters(a), rp_word_letters(b), limit) <= limit;
 }
 
 /* India and Indian, Canada and Canadian, depress and depression: one begins as the

@@ -15,7 +15,7 @@
 #include <math.h>
 #include <pthread.h>
 
-enum { LEXEMES_MAX = 8192, PAIRS_MAX = 8192, STEMS_MAX = 4096 };
+enum { LEXEMES_MAX = 8192, PAIRS_MAX = 32768, STEMS_MAX = 16384 };
 
 /* class | words. A number behind '=' is the value of the words after it. */
 typedef struct word_list {
@@ -147,17 +147,17 @@ static const word_list lists[] = {
       "american british canadian australian indian pakistani mexican brazilian russian african asian "
       "european irish scottish thai vietnamese egyptian iranian iraqi israeli armenian ethiopian" },
 
-    { RP_LEX_FUNCTION, DE, "der die das und ist nicht ein eine ich wie auf mit von zu den dem des "
+    { 0, DE, "der die das und ist nicht ein eine ich wie auf mit von zu den dem des "
       "für im wird sind kann wo warum wer sie es oder auch sich bei" },
-    { RP_LEX_FUNCTION, FR, "le la les et est un une des que qui dans pour pas sur avec du je vous "
+    { 0, FR, "le la les et est un une des que qui dans pour pas sur avec du je vous "
       "comment pourquoi où quel quelle sont ce cette il elle nous mon" },
-    { RP_LEX_FUNCTION, ES, "el los las y es un una que en para por con del cómo como qué cuál "
+    { 0, ES, "el los las y es un una que en para por con del cómo como qué cuál "
       "dónde cuándo se su mi está son lo al más" },
-    { RP_LEX_FUNCTION, IT, "il lo gli e è un una che di per con non come perché dove quando sono "
+    { 0, IT, "il lo gli e è un una che di per con non come perché dove quando sono "
       "del della nel chi cosa si" },
-    { RP_LEX_FUNCTION, PT, "o os as e é um uma que de para com não como por do da em qual onde "
+    { 0, PT, "o os as e é um uma que de para com não como por do da em qual onde "
       "quando são você se no na" },
-    { RP_LEX_FUNCTION, NL, "de het een en is niet ik hoe van op met voor dat wat waar wie te zijn "
+    { 0, NL, "de het een en is niet ik hoe van op met voor dat wat waar wie te zijn "
       "naar kan wordt er ook" },
     { RP_LEX_TEMPORAL, 0, "heute morgen gestern aktuell aktuelle aktuellen hoy mañana ayer "
       "aujourd'hui demain oggi domani ieri hoje amanhã vandaag сегодня завтра вчера сейчас" },
@@ -447,6 +447,8 @@ build(void)
             add_word(rp_str_split(&rest, ' '), RP_LEX_QUESTION, (double)NAN)->question = (uint8_t)q;
     for (size_t i = 0; i < RP_COUNT(opposed); i++)
         add_opposed(opposed[i]);
+    for (size_t i = 0; i < rp_antonyms_count; i++)
+        add_opposed(rp_antonyms[i]);
     for (size_t i = 0; i < RP_COUNT(alike); i++)
         add_alike(alike[i]);
 }

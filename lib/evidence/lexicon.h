@@ -2,8 +2,8 @@
  *
  * Closed classes (function words, negations, question words, number words, units,
  * months), opposed pairs and near-synonyms. The lists in lexicon.c were written for
- * this project; nothing was copied from a published word list. A word is looked up
- * by the hash of its lower-case letters.
+ * this project; antonyms.c adds WordNet's. A word is looked up by the hash of its
+ * lower-case letters.
  *
  * Threads: safe; the table is built once, on first use, and never changes. */
 #ifndef RP_EVIDENCE_LEXICON_H
@@ -104,6 +104,10 @@ rp_word_hash(const char *ptr, size_t len)
  * by design, only by the rules' crudeness: "hoping" and "hop" are kept apart,
  * "planing" and "plan" are not. */
 uint64_t rp_word_stem(const char *ptr, size_t len);
+
+/* Opposed pairs of WordNet, "left|right right ..." each (antonyms.c, generated). */
+extern const char *const rp_antonyms[];
+extern const size_t rp_antonyms_count;
 
 const rp_lexeme *rp_lexicon_find(uint64_t hash);
 /* Whether two stems are an opposed pair: buy/sell, before/after. Symmetric. */

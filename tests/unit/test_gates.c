@@ -171,6 +171,94 @@ test_agreement_in_other_words_is_silent(void **state)
         expect_silent(&rows[i], 1);
 }
 
+static void
+test_names_codes_roles_and_questions_fire(void **state)
+{
+    (void)state;
+    static const pair rows[] = {
+        { "What is the weather like in Boston?", "What is the weather like in Denver?",
+          RP_GATE_ENTITY },
+        { "which states border texas", "which states border virginia", RP_GATE_ENTITY },
+        { "Why is Japan so bad at football, are the Japanese short?",
+          "Why is Togo so bad at football, are the Japanese short?", RP_GATE_ENTITY },
+        { "What is the dose of Rifampin for adults?", "What is the dose of Rifabutin for adults?",
+          RP_GATE_ENTITY },
+        { "show me flights from SFO to DAL", "show me flights from SFO to DEN", RP_GATE_ENTITY },
+        { "How do I read a file in python?", "How do I read a file in java?", RP_GATE_ENTITY },
+        { "she has a blue dress on", "she has a red dress on", RP_GATE_ENTITY },
+        { "What does --max-cost do here?", "What does --max-heads do here?", RP_GATE_CODE },
+        { "What does tar -x mean?", "What does tar -X mean?", RP_GATE_CODE },
+        { "how do I delete /etc/hosts safely", "how do I delete /etc/passwd safely",
+          RP_GATE_CODE },
+        { "what does user_id mean here", "what does group_id mean here", RP_GATE_CODE },
+        { "find papers about \"neural parsing\" please", "find papers about \"graph mining\" please",
+          RP_GATE_CODE },
+        { "Is Angela faithful to Scott?", "Is Scott faithful to Angela?", RP_GATE_ROLE },
+        { "show flights from Boston to Denver", "show flights from Denver to Boston",
+          RP_GATE_ROLE },
+        { "show me trains to boston on sunday", "show me trains from boston on sunday",
+          RP_GATE_ROLE },
+        { "Does Ryan bother Jonathan?", "Is Ryan bothered by Jonathan?", RP_GATE_ROLE },
+        { "Who won the 2010 cup in Africa for Spain", "When won the 2010 cup in Africa for Spain",
+          RP_GATE_QUESTION },
+        { "How many days do I have to wait for a visa?",
+          "How often days do I have to wait for a visa?", RP_GATE_QUESTION },
+        { "Wie ist das Wetter in der Stadt", "How is the weather in the city", RP_GATE_LANGUAGE },
+        { "how do i reset my password", "как мне сбросить мой пароль", RP_GATE_LANGUAGE },
+        { "如何重置密码", "如何删除账户", RP_GATE_UNKNOWN },
+    };
+    expect_fires(rows, RP_COUNT(rows));
+}
+
+static void
+test_names_in_other_forms_are_silent(void **state)
+{
+    (void)state;
+    static const pair rows[] = {
+        { "Who is the president of the US?", "Who is the president of the United States?", 0 },
+        { "What is the capital of india", "What is the capital of India?", 0 },
+        { "Which Indian food is best", "Which food of India is best", 0 },
+        { "What did Zuckerberg study in college?", "What did Zuckerburg study in college?", 0 },
+        { "Are Michelle and Sean siblings?", "Are Sean and Michelle siblings?", 0 },
+        { "Is Michelle friends with Sean?", "Is Sean friends with Michelle?", 0 },
+        { "Did David lose the school?", "Was the school lost by David?", 0 },
+        { "show flights from Boston to Denver", "show flights to Denver from Boston", 0 },
+        { "what is the difference between tea and coffee",
+          "what is the difference between coffee and tea", 0 },
+        { "What Is The Best Way To Learn Go", "What is the best way to learn go", 0 },
+        { "what is the least expensive flight", "what is the cheapest flight", 0 },
+        { "how can i earn money without a job", "how can i earn money wihtout a job", 0 },
+        { "What color is the gray one", "What color is the grey one", 0 },
+        { "如何重置密码", "如何重置密码", 0 },
+    };
+    expect_silent(rows, RP_COUNT(rows));
+}
+
+static void
+test_the_strict_gate_wants_a_partner_for_each_content_word(void **state)
+{
+    (void)state;
+    const rp_gate_options strict = { .enabled = RP_GATES_DEFAULT, .strict = true };
+    assert_true(compare("list files by size", "list folders by size", strict).fired
+                >> RP_GATE_STRICT & 1);
+    assert_true(compare("dose of rifampin", "dose of rifabutin", strict).fired
+                >> RP_GATE_STRICT & 1);
+    assert_int_equal(compare("print the big file", "show the large files", strict).fired, 0);
+    assert_int_equal(compare("list folders", "please list all the foldres", strict).fired, 0);
+    assert_int_equal(compare("list files by size", "list folders by size",
+                             (rp_gate_options){ .enabled = RP_GATES_DEFAULT }).fired, 0);
+}
+
+static void
+test_the_tokenizers_word_about_unknown_text_counts(void **state)
+{
+    (void)state;
+    rp_gate_options options = { .enabled = RP_GATES_DEFAULT, .unknown_share = 0.8f };
+    assert_true(compare("what is zxq", "what is qwx", options).fired >> RP_GATE_UNKNOWN & 1);
+    options.unknown_share = 0.1f;
+    assert_int_equal(compare("what is zxq", "what is qwx", options).fired, 0);
+}
+
 /* Loosely related texts: whatever differs is for the encoder to say. */
 static void
 test_far_texts_are_noted_not_vetoed(void **state)
@@ -299,6 +387,10 @@ main(void)
         cmocka_unit_test(test_the_same_quantity_written_differently_is_silent),
         cmocka_unit_test(test_a_negation_or_an_opposite_fires),
         cmocka_unit_test(test_agreement_in_other_words_is_silent),
+        cmocka_unit_test(test_names_codes_roles_and_questions_fire),
+        cmocka_unit_test(test_names_in_other_forms_are_silent),
+        cmocka_unit_test(test_the_strict_gate_wants_a_partner_for_each_content_word),
+        cmocka_unit_test(test_the_tokenizers_word_about_unknown_text_counts),
         cmocka_unit_test(test_far_texts_are_noted_not_vetoed),
         cmocka_unit_test(test_only_enabled_gates_report),
         cmocka_unit_test(test_hostile_bytes_are_harmless),
