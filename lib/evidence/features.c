@@ -722,10 +722,11 @@ static bool
 takes_back(const rp_word *words, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        const bool repairs = is_one_of(&words[i], "rather sorry wait mean um uh er")
-                             || (is_word(&words[i], "no") && i > 0
-                                 && !(words[i].flags & RP_WORD_NEGATES));
-        if (repairs && !(is_word(&words[i], "mean") && !(i > 0 && is_word(&words[i - 1], "i"))))
+        const bool after_or = i > 0 && is_word(&words[i - 1], "or");
+        const bool after_i = i > 0 && is_word(&words[i - 1], "i");
+        if (is_one_of(&words[i], "sorry um uh er") || (after_or && is_word(&words[i], "rather"))
+            || (after_i && is_word(&words[i], "mean"))
+            || (i > 0 && is_word(&words[i], "no") && !(words[i].flags & RP_WORD_NEGATES)))
             return true;
     }
     return false;
