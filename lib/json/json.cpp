@@ -36,10 +36,10 @@ constexpr uint32_t COUNT_SATURATED = 0xFFFFFF;
 } // namespace
 
 struct rp_json_reader {
-    dom::parser parser;
-    dom::document document;
-    char *padded; /* owned; the document with SIMDJSON_PADDING readable bytes after it */
-    size_t capacity;
+    dom::parser parser{ SIMDJSON_MAXSIZE_BYTES };
+    dom::document document{};
+    char *padded = nullptr; /* owned; the document with SIMDJSON_PADDING readable bytes after it */
+    size_t capacity = 0;
 };
 
 namespace
@@ -228,7 +228,7 @@ explain(error_code code, rp_str document, rp_error *error)
 extern "C" rp_status
 rp_json_reader_new(rp_json_reader **out)
 {
-    rp_json_reader *reader = new (std::nothrow) rp_json_reader{};
+    rp_json_reader *reader = new (std::nothrow) rp_json_reader;
     if (!reader)
         return RP_ERR_NOMEM;
     *out = reader;
