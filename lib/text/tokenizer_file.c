@@ -564,26 +564,30 @@ put_added(const loader *load, rp_added_set *set, rp_added token, rp_str content)
     return RP_OK;
 }
 
+/* One of `row`. `last` says which entry is the last of the same content: as in Hugging
+ * Face tokenizers that one decides how to look around, for all of them. */
 static rp_status
-read_added(const loader *load, const rp_json *value)
+read_added(const loader *load, const rp_json *row, size_t at, const rp_words *last)
 {
     rp_tokenizer *t = load->tokenizer;
     rp_added token;
     bool normalized = false, special = false;
+    const rp_json *value = &row->children[at];
+    const rp_str content = rp_json_string(rp_json_get(value, "content"));
+    if (content.len == 0)
+        return RP_OK; /* ignored there too */
+    const rp_json *deciding = &row->children[rp_words_find(last, content)];
     rp_status status = read_id(load, rp_json_get(value, "id"), &token.id);
     if (!status)
-        status = read_bool(load, value, "single_word", false, &token.single_word);
+        status = read_bool(load, deciding, "single_word", false, &token.single_word);
     if (!status)
-        status = read_bool(load, value, "lstrip", false, &token.lstrip);
+        status = read_bool(load, deciding, "lstrip", false, &token.lstrip);
     if (!status)
-        status = read_bool(load, value, "rstrip", false, &token.rstrip);
+        status = read_bool(load, deciding, "rstrip", false, &token.rstrip);
     if (!status)
         status = read_bool(load, value, "special", false, &special);
     if (!status)
         status = read_bool(load, value, "normalized", !special, &normalized);
-    const rp_str content = rp_json_string(rp_json_get(value, "content"));
-    if (!status && content.len == 0)
-        return RP_OK; /* as Hugging Face tokenizers */
     if (status)
         return status;
     const int32_t known = rp_words_find(&t->vocabulary, content);
@@ -617,6 +621,35 @@ init_added_set(const loader *load, rp_added_set *set, size_t count, size_t bytes
     return RP_OK;
 }
 
+/* In the order of Hugging Face tokenizers, which matters only where two entries have
+ * one content: special ones first, each content once; then the others, but not
+ * those with the content of a special one. */
+static rp_status
+read_added_rows(const loader *load, const rp_json *row, size_t count, size_t bytes)
+{
+    rp_words last = { 0 }, special = { 0 };
+    rp_status status = rp_words_init(&last, count, bytes);
+    if (!status)
+        status = rp_words_init(&special, count, bytes);
+    if (status)
+        rp_fail(load->error, status, "%zu added tokens: %s", count, rp_status_name(status));
+    for (size_t i = 0; i < count && !status; i++)
+        rp_words_add(&last, rp_json_string(rp_json_get(&row->children[i], "content")), (int32_t)i);
+    for (size_t i = count; i-- > 0 && !status;) /* backwards, so that the first stays */
+        if (rp_json_is_true(rp_json_get(&row->children[i], "special")))
+            rp_words_add(&special, rp_json_string(rp_json_get(&row->children[i], "content")),
+                         (int32_t)i);
+    for (int round = 0; round < 2; round++)
+        for (size_t i = 0; i < count && !status; i++) {
+            const rp_str content = rp_json_string(rp_json_get(&row->children[i], "content"));
+            if (rp_words_find(&special, content) == (round == 0 ? (int32_t)i : -1))
+                status = read_added(load, row, i, &last);
+        }
+    rp_words_fini(&last);
+    rp_words_fini(&special);
+    return status;
+}
+
 static rp_status
 read_added_tokens(const loader *load, const rp_json *row)
 {
@@ -632,11 +665,9 @@ read_added_tokens(const loader *load, const rp_json *row)
     rp_status status = init_added_set(load, &load->tokenizer->raw, count, bytes);
     if (!status)
         status = init_added_set(load, &load->tokenizer->normalized, count, 6 * bytes);
-    for (int special = 1; special >= 0; special--) /* as there, special ones come first */
-        for (size_t i = 0; i < count && !status; i++)
-            if (rp_json_is_true(rp_json_get(&row->children[i], "special")) == (special == 1))
-                status = read_added(load, &row->children[i]);
-    return status;
+    if (status)
+        return status;
+    return read_added_rows(load, row, count, bytes);
 }
 
 /* ---- post_processor ---- */
