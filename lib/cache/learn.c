@@ -118,6 +118,8 @@ rp_outcome_decode(rp_str bytes, rp_outcome *out, rp_str *policy)
     if (bytes.len != OUTCOME_FIXED + policy_len + 2 + category_len)
         return bytes.len < OUTCOME_FIXED + policy_len + 2 + category_len ? RP_ERR_TRUNCATED
                                                                         : RP_ERR_CORRUPT;
+    if (category_len > RP_TAG_SIZE_MAX)
+        return RP_ERR_CORRUPT;
     if (!(read.probability > 0 && read.probability <= 1) || !isfinite(read.candidate.similarity))
         return RP_ERR_CORRUPT;
     read.category = (rp_str){ at + OUTCOME_FIXED + policy_len + 2, category_len };

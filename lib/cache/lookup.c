@@ -386,7 +386,8 @@ take_hit(rp_cache *cache, rp_query *query, const rp_entry *entry, rp_tier tier)
             tier == RP_TIER_EXACT ? &cache->hits_exact : &cache->hits_semantic, 1,
             memory_order_relaxed);
     rp_store_touch(cache->store, entry->id);
-    rp_remember_hit(cache, query);
+    if (tier == RP_TIER_SEMANTIC) /* of an exact hit there is nothing to learn */
+        rp_remember_hit(cache, query);
     return NULL;
 }
 
