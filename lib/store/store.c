@@ -52,12 +52,13 @@ take_options(rp_store *store, const rp_store_options *options, rp_error *error)
         store->encoder_dim = options->dim;
     }
     /* The map holds disk_max; pages in use are kept below it by what one batch may need
-     * before its evictions give pages back. The eighth and the 512 MiB are guesses; a map
+     * before its evictions give pages back. The fractions and bounds are guesses; a map
      * that is full all the same lowers the budget (writer.c). */
-    const uint64_t reserve = RP_MIN(store->disk_max / 8, (uint64_t)512 << 20);
+    const uint64_t eighth = RP_MIN(store->disk_max / 8, (uint64_t)512 << 20);
+    const uint64_t reserve = RP_MAX(eighth, RP_MIN(store->disk_max / 4, (uint64_t)8 << 20));
     store->budget_bytes = store->budget_wanted_bytes = store->disk_max - reserve;
-    store->batch_size_max = RP_MIN(reserve / 4, (uint64_t)16 << 20);
-    store->entry_size_max = RP_MIN(reserve / 2, (uint64_t)32 << 20);
+    store->batch_size_max = RP_MIN(reserve / 4, (uint64_t)64 << 20);
+    store->entry_size_max = RP_MIN(reserve / 4, (uint64_t)32 << 20);
     store->share_max_bytes = (uint64_t)((double)store->budget_bytes * share_max);
     return RP_OK;
 }

@@ -275,6 +275,80 @@ load_rows(rp_store *store, rp_error *error)
     return status;
 }
 
+/* ---- repair ----------------------------------------------------------------- */
+
+/* The next entries behind *last that no slot knows. False: the end. */
+static bool
+read_orphans(rp_store *store, rp_entry_id *last, rp_entry_id *ids, size_t *count)
+{
+    rp_reader *reader = rp_database_read(&store->database);
+    if (!reader)
+        return false;
+    MDB_cursor *cursor;
+    size_t seen = 0;
+    *count = 0;
+    if (mdb_cursor_open(reader->txn, store->database.tables[RP_TABLE_ENTRY], &cursor) == 0) {
+        rp_entry_id first = *last + 1;
+        MDB_val key = { sizeof first, &first }, value;
+        int code = mdb_cursor_get(cursor, &key, &value, MDB_SET_RANGE);
+        for (; !code && seen < ROWS_AT_ONCE; code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) {
+            *last = rp_load_le64(key.mv_data);
+            if (!rp_slots_find_id(&store->slots, *last))
+                ids[(*count)++] = *last;
+            seen++;
+        }
+        mdb_cursor_close(cursor);
+    }
+    rp_database_read_end(&store->database, reader);
+    return seen != 0;
+}
+
+/* Give one orphan its exact row again, or remove what is left of it. */
+static int
+repair_orphan(rp_store *store, MDB_txn *txn, rp_entry_id id)
+{
+    rp_str bytes;
+    int code = rp_database_get_id(&store->database, txn, RP_TABLE_ENTRY, id, &bytes);
+    if (code)
+        return code == MDB_NOTFOUND ? 0 : code;
+    rp_entry view;
+    rp_stored_reply reply;
+    rp_scope scope;
+    if (rp_entry_record_decode(bytes, id, &view, &reply) != RP_OK)
+        return rp_rows_remove(store, txn, id, 0, 0, &scope);
+    char row[RP_EXACT_ROW_SIZE];
+    rp_exact_row_encode(view.key,
+                        &(rp_exact_row){ id, view.expires, rp_hash64(view.tenant),
+                                         rp_rows_disk_size(&view, bytes.len), view.flags },
+                        row);
+    const rp_key key = view.key;
+    return rp_database_put(&store->database, txn, RP_TABLE_EXACT,
+                           (rp_str){ (const char *)key.bytes, sizeof key.bytes },
+                           (rp_str){ row, sizeof row });
+}
+
+static rp_status
+repair_orphans(rp_store *store, rp_error *error)
+{
+    rp_entry_id *ids = malloc(ROWS_AT_ONCE * sizeof *ids), last = 0;
+    size_t count;
+    int code = ids ? 0 : ENOMEM;
+    while (!code && read_orphans(store, &last, ids, &count)) {
+        MDB_txn *txn = NULL;
+        code = count ? mdb_txn_begin(store->database.env, NULL, 0, &txn) : 0;
+        for (size_t i = 0; i < count && !code; i++)
+            code = repair_orphan(store, txn, ids[i]);
+        if (txn && !code)
+            code = mdb_txn_commit(txn);
+        else if (txn)
+            mdb_txn_abort(txn);
+    }
+    free(ids);
+    return code ? rp_fail(error, rp_database_status(code), "cannot repair %s: %s",
+                          store->database.path, mdb_strerror(code))
+                : RP_OK;
+}
+
 /* ---- all of it -------------------------------------------------------------- */
 
 static rp_status
@@ -300,7 +374,17 @@ rp_store_load(rp_store *store, rp_error *error)
     rp_status status = load_meta(store, error);
     if (status == RP_OK)
         status = load_rows(store, error);
-    return status;
+    if (status != RP_OK || store->read_only)
+        return status;
+    rp_reader *reader = rp_database_read(&store->database);
+    if (!reader)
+        return rp_fail(error, RP_ERR_IO, "cannot read %s", store->database.path);
+    const size_t entries = rp_database_rows(&store->database, reader->txn, RP_TABLE_ENTRY);
+    rp_database_read_end(&store->database, reader);
+    if (entries == store->slots.count)
+        return RP_OK;
+    status = repair_orphans(store, error);
+    return status == RP_OK ? load_rows(store, error) : status;
 }
 
 /* ---- after the environment died ---------------------------------------------- */

@@ -60,12 +60,20 @@ key_hash_of(void *context, uint32_t place)
     return rp_load_le64(place_at(context, place)->entry->key.bytes);
 }
 
+uint64_t
+rp_store_memory_bytes(const rp_store *store)
+{
+    return rp_slots_size_bytes(&store->slots) + rp_s3fifo_bytes(&store->hot.eviction) +
+           rp_s3fifo_size_bytes(&store->hot.eviction) + rp_chunks_size_bytes(&store->hot.places) +
+           rp_credentials_size_bytes(&store->credentials) + rp_epochs_size_bytes(&store->epochs);
+}
+
 /* What the tables hold comes out of the same budget; hot replies have the rest, and at
  * least an eighth. */
 static uint64_t
 hot_bytes_max(const rp_store *store)
 {
-    const uint64_t tables = rp_slots_size_bytes(&store->slots);
+    const uint64_t tables = rp_store_memory_bytes(store) - rp_s3fifo_bytes(&store->hot.eviction);
     const uint64_t least = store->memory_max / 8;
     return store->memory_max > tables + least ? store->memory_max - tables : least;
 }
@@ -111,14 +119,6 @@ rp_hot_form(const rp_entry *entry)
         return entry;
     }
     return rp_entry_copy(entry, RP_PART_REPLY | (keeps_vectors ? RP_PART_VECTORS : 0));
-}
-
-uint64_t
-rp_store_memory_bytes(const rp_store *store)
-{
-    return rp_slots_size_bytes(&store->slots) + rp_s3fifo_bytes(&store->hot.eviction) +
-           rp_s3fifo_size_bytes(&store->hot.eviction) + rp_chunks_size_bytes(&store->hot.places) +
-           rp_credentials_size_bytes(&store->credentials) + rp_epochs_size_bytes(&store->epochs);
 }
 
 /* ---- pending ---------------------------------------------------------------- */

@@ -23,10 +23,15 @@
 
 enum {
     BATCH_OPS_MAX = 1024,    /* a guess: about 10 ms of work */
-    VICTIMS_MAX = 2048,      /* evictions of one batch; their pages must fit a transaction */
+    /* What an operation may cost in pages besides its own bytes: a leaf and its path in
+     * each of six tables, copied on write. A guess on the safe side. */
+    OP_PAGES_SIZE = 32 << 10,
+    VICTIMS_MIN = 4,         /* evictions of one batch are bounded by the same cost */
+    VICTIMS_MAX = 2048,
+    ROOM_ROUNDS_MAX = 1000,
     VICTIMS_BETWEEN_LOOKS = 8, /* counting used pages costs as much as an eviction */
     EXPIRED_MAX = 512,
-    ATTEMPTS_MAX = 3,
+    ATTEMPTS_MAX = 6,
     TICK_US = 250000,        /* how late an expired entry may leave the disk; a guess */
     RETRY_US = 1000000,
     RETRY_US_MAX = 64000000,
@@ -39,6 +44,7 @@ typedef struct writer_batch {
     bool tick;           /* also expire and evict */
     bool changed;        /* the transaction has something to commit */
     bool more;           /* a bound stopped it: come again at once */
+    bool over_budget;    /* that bound was the number of evictions */
     rp_entry_id id_bound; /* new one, or 0 */
     uint64_t outcome_next, outcome_count;
     MDB_txn *txn;
@@ -123,7 +129,8 @@ take_batch(rp_store *store, writer_batch *out, int64_t *next_tick_us)
     rp_op **tail = &out->ops;
     while (store->queue_head && count < BATCH_OPS_MAX) {
         rp_op *op = store->queue_head;
-        if (count && bytes + op->size > store->batch_size_max)
+        const size_t cost = op->size + OP_PAGES_SIZE;
+        if (count && bytes + cost > store->batch_size_max)
             break;
         store->queue_head = op->next;
         if (!store->queue_head)
@@ -131,7 +138,7 @@ take_batch(rp_store *store, writer_batch *out, int64_t *next_tick_us)
         *tail = op;
         tail = &op->next;
         op->next = NULL;
-        bytes += op->size;
+        bytes += cost;
         count++;
         out->put_count += op->kind == RP_OP_PUT;
         out->tick = out->tick || op->is_sync_eager;
@@ -281,8 +288,8 @@ keep_share(rp_store *store, writer_batch *batch, rp_op *op)
         uint32_t number = 0;
         pthread_mutex_lock(&store->lock);
         const rp_slot_tenant *tenant = rp_slots_tenant(&store->slots, op->tenant);
-        const bool over = tenant && tenant->bytes - tenant->doomed_bytes + more >
-                                        store->share_max_bytes;
+        const uint64_t held = tenant ? tenant->bytes - tenant->doomed_bytes : 0;
+        const bool over = held + more > store->share_max_bytes;
         if (over)
             number = rp_slots_evict_tenant(&store->slots, op->tenant);
         if (number) {
@@ -514,13 +521,15 @@ evict_one(rp_store *store, writer_batch *batch, bool *found)
 static int
 evict(rp_store *store, writer_batch *batch)
 {
+    const unsigned victims_max = (unsigned)RP_MIN(
+        RP_MAX(store->batch_size_max / OP_PAGES_SIZE, (uint64_t)VICTIMS_MIN), (uint64_t)VICTIMS_MAX);
     bool found = true;
     for (unsigned victims = 0; found; victims++) {
         if (victims % VICTIMS_BETWEEN_LOOKS == 0 &&
             rp_database_used_bytes(&store->database, batch->txn) <= store->budget_bytes)
             return 0;
-        if (victims == VICTIMS_MAX) {
-            batch->more = true;
+        if (victims >= victims_max) {
+            batch->more = batch->over_budget = true;
             return 0;
         }
         const int code = evict_one(store, batch, &found);
@@ -567,7 +576,7 @@ reserve_ids(rp_store *store, writer_batch *batch)
 static int
 fill_transaction(rp_store *store, writer_batch *batch)
 {
-    batch->changed = batch->more = false;
+    batch->changed = batch->more = batch->over_budget = false;
     batch->outcome_next = store->outcome_next;
     batch->outcome_count = store->outcome_count;
     int code = 0;
@@ -674,37 +683,6 @@ lower_budget(rp_store *store)
     store->budget_bytes = RP_MAX(least, store->budget_bytes / 8 * 7);
 }
 
-/* Evict to the lowered budget in a transaction of its own: within the failed one the
- * freed pages could not be used. */
-static int
-make_room(rp_store *store)
-{
-    for (int round = 0; round < 8; round++) {
-        writer_batch room = { 0 };
-        const int code = try_batch(store, &room);
-        if (code || !room.more)
-            return code;
-    }
-    return 0;
-}
-
-static int
-run_attempts(rp_store *store, writer_batch *batch)
-{
-    int code = 0;
-    for (int attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
-        code = try_batch(store, batch);
-        if (code != MDB_MAP_FULL && code != MDB_TXN_FULL)
-            break;
-        lower_budget(store);
-        if (make_room(store) != 0)
-            break;
-        /* Pages that a transaction frees may be used by the next but one. */
-        make_room(store);
-    }
-    return code;
-}
-
 /* ---- publishing ------------------------------------------------------------- */
 
 static void
@@ -771,6 +749,40 @@ publish(rp_store *store, writer_batch *batch)
     }
 }
 
+/* Evict to the lowered budget in a transaction of its own: within the failed one the
+ * freed pages could not be used. */
+static int
+make_room(rp_store *store)
+{
+    for (int round = 0; round < ROOM_ROUNDS_MAX; round++) {
+        writer_batch room = { 0 };
+        const int code = try_batch(store, &room);
+        if (code)
+            return code;
+        publish(store, &room);
+        if (!room.more)
+            return 0;
+    }
+    return 0;
+}
+
+static int
+run_attempts(rp_store *store, writer_batch *batch)
+{
+    int code = 0;
+    for (int attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
+        code = try_batch(store, batch);
+        if (code != MDB_MAP_FULL && code != MDB_TXN_FULL)
+            break;
+        lower_budget(store);
+        if (make_room(store) != 0)
+            break;
+        /* Pages that a transaction frees may be used by the next but one. */
+        make_room(store);
+    }
+    return code;
+}
+
 static void
 refuse(rp_store *store, writer_batch *batch, rp_status status)
 {
@@ -784,7 +796,7 @@ refuse(rp_store *store, writer_batch *batch, rp_status status)
 }
 
 static void
-give_up(rp_store *store, writer_batch *batch, int code)
+pause_admission(rp_store *store)
 {
     pthread_mutex_lock(&store->lock);
     store->stats.commit_failures++;
@@ -792,6 +804,12 @@ give_up(rp_store *store, writer_batch *batch, int code)
     store->retry_us = real_us() + store->retry_delay_us;
     store->retry_delay_us = RP_MIN(store->retry_delay_us * 2, (int64_t)RETRY_US_MAX);
     pthread_mutex_unlock(&store->lock);
+}
+
+static void
+give_up(rp_store *store, writer_batch *batch, int code)
+{
+    pause_admission(store);
     refuse(store, batch, code == ENOMEM ? RP_ERR_NOMEM : RP_ERR_IO);
 }
 
@@ -847,10 +865,13 @@ run_batch(rp_store *store, writer_batch *batch)
         return;
     }
     const int code = run_attempts(store, batch);
-    if (code == 0)
-        publish(store, batch);
-    else
+    if (code)
         give_up(store, batch, code);
+    else
+        publish(store, batch);
+    /* Back under the budget before more is taken in. */
+    if (!code && batch->over_budget && make_room(store) != 0)
+        pause_admission(store);
     finish_ops(store, batch);
 }
 
