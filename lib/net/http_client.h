@@ -1,11 +1,12 @@
 /* http_client.h - HTTP towards upstreams: libcurl's multi interface on our loop.
  *
- * HTTP/1.1 and HTTP/2, TLS, pooled connections. No redirects to other hosts, http
- * and https only, no `Expect:`, proxies only if configured. A request is retried
- * once when a kept-alive connection turned out stale or an HTTP/2 stream was
- * refused, and no byte of a reply had arrived.
+ * HTTP/1.1 and HTTP/2, TLS, pooled connections. No redirects, http and https only, no
+ * `Expect:`, proxies only if configured. A request is sent again when a kept-alive
+ * connection turned out stale or an HTTP/2 stream was refused, and no byte of a reply
+ * had arrived; an upload in pieces only if none of them had been sent.
  *
- * Threads: an rp_http_client and its fetches belong to one loop. */
+ * Threads: an rp_http_client and its fetches belong to one loop; make and free it there,
+ * or while the loop does not run. */
 #ifndef RP_NET_HTTP_CLIENT_H
 #define RP_NET_HTTP_CLIENT_H
 
@@ -35,7 +36,8 @@ typedef struct rp_fetch_request {
     int64_t connect_timeout_us;    /* 0: 10 s */
     int64_t first_byte_timeout_us; /* 0: 600 s */
     int64_t total_timeout_us;      /* 0: none */
-    int64_t idle_timeout_us;       /* between bytes of a reply; 0: 300 s */
+    int64_t idle_timeout_us;       /* between bytes of a reply; 0: 300 s; not while paused */
+    int redirects_max;             /* rp_fetch_wait only, to https only; 0: none */
 } rp_fetch_request;
 
 typedef enum rp_fetch_result {
@@ -55,18 +57,21 @@ typedef struct rp_fetch_handler {
     /* Always the last call unless rp_fetch_cancel came first; the fetch is gone when it
      * returns. `detail` is a short static or lent text without secrets. */
     void (*on_done)(void *context, rp_fetch_result result, const char *detail);
-    /* The upload wants more of a body that was not whole: rp_fetch_send. May be NULL. */
+    /* The upload wants more of a body that was not whole: rp_fetch_send, now or later.
+     * May be NULL. */
     void (*on_want_body)(void *context);
 } rp_fetch_handler;
 
-/* Start. Callbacks come later, never inside. Fails: RP_ERR_INVALID (URL),
- * RP_ERR_NOMEM; then none ever comes. */
+/* Start. Callbacks come later, never inside. The request is copied, but for its body.
+ * Fails: RP_ERR_INVALID (URL, method), RP_ERR_NOMEM; then none ever comes. */
 RP_NODISCARD rp_status rp_fetch_start(rp_http_client *client, const rp_fetch_request *request,
                                       const rp_fetch_handler *handler, void *context,
                                       rp_fetch **out, rp_error *error);
+/* These may be called inside callbacks, too. */
 void rp_fetch_cancel(rp_fetch *fetch); /* no further callback; the fetch is gone */
 void rp_fetch_resume(rp_fetch *fetch);
-/* More request body; copied. `last` ends it. False: enough waits, see on_want_body. */
+/* More request body; copied. `last` ends it. False: enough waits (256 KiB), so wait for
+ * on_want_body. */
 bool rp_fetch_send(rp_fetch *fetch, rp_str bytes, bool last);
 
 /* A blocking fetch for command-line tools (no loop): the whole reply into *body.

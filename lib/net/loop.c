@@ -292,6 +292,23 @@ rp_loop_at_turn_end(rp_loop *loop, rp_turn_task *task)
     loop->tasks_last = task;
 }
 
+void
+rp_loop_forget_task(rp_loop *loop, rp_turn_task *task)
+{
+    assert_own_thread(loop);
+    rp_turn_task **at = &loop->tasks, *before = NULL;
+    while (*at && *at != task) {
+        before = *at;
+        at = &before->next;
+    }
+    if (*at) {
+        *at = task->next;
+        if (loop->tasks_last == task)
+            loop->tasks_last = before;
+    }
+    task->queued = false;
+}
+
 static void
 run_tasks(rp_loop *loop)
 {

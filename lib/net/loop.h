@@ -33,7 +33,7 @@ struct event_base *rp_loop_base(rp_loop *loop); /* lent; without locks, one thre
 
 /* Work that waits for the end of the loop's turn, when every event that was ready has
  * been handled: what several events produced is then written with one call. The
- * caller owns the struct, sets call and context, and may free it unless queued. */
+ * caller owns the struct and sets call and context. */
 typedef struct rp_turn_task {
     rp_loop_call *call;
     void *context;
@@ -41,6 +41,7 @@ typedef struct rp_turn_task {
     bool queued;
 } rp_turn_task;
 void rp_loop_at_turn_end(rp_loop *loop, rp_turn_task *task); /* queued already: nothing */
+void rp_loop_forget_task(rp_loop *loop, rp_turn_task *task); /* before it is freed */
 
 /* One-shot timers; thousands are fine. Precise to some 100 us. */
 typedef struct rp_timer rp_timer;
