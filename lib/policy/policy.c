@@ -25,6 +25,11 @@ static const rp_policy_kind *const kinds[] = {
     &rp_policy_exact,
     &rp_policy_static,
     &rp_policy_dual,
+    &rp_policy_verified,
+    &rp_policy_verified_global,
+    &rp_policy_verified_iid,
+    &rp_policy_verified_sigmoid,
+    &rp_policy_verified_sigmoid_probability,
 };
 
 const char *
@@ -156,7 +161,7 @@ read_spec(rp_str spec, const rp_policy_kind **kind_out, rp_policy_options *optio
         if (rp_str_equal(name, rp_str_of(kinds[i]->name)))
             kind = kinds[i];
     if (!kind) {
-        char known[224] = "";
+        char known[288] = "";
         size_t at = 0;
         for (size_t i = 0; i < RP_COUNT(kinds) && at < sizeof known - 32; i++)
             at += (size_t)snprintf(known + at, sizeof known - at, "%s%s", at ? ", " : "",
