@@ -17,7 +17,9 @@ typedef int rp_command(int argc, char **argv);
 
 rp_command rp_command_bench;
 rp_command rp_command_bench_search;
+rp_command rp_command_embed;
 rp_command rp_command_mock_llm;
+rp_command rp_command_model;
 rp_command rp_command_tokenize;
 
 #endif

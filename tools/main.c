@@ -14,7 +14,9 @@ typedef struct command_row {
 /* The order is that of the help text. */
 static const command_row commands[] = {
     { "bench", rp_command_bench, "measure: search, embed, policy, serve" },
+    { "embed", rp_command_embed, "texts in, vectors out" },
     { "tokenize", rp_command_tokenize, "texts in, token ids out" },
+    { "model", rp_command_model, "get and check encoders: pull, list, info, verify" },
     { "mock-llm", rp_command_mock_llm, "a deterministic stand-in for an LLM service" },
     { NULL, NULL, NULL },
 };

