@@ -121,19 +121,15 @@ rp_replay_piece(rp_str *rest, size_t size)
     const rp_str text = *rest;
     size_t at = 0, word_end = 0;
     /* Escapes are found from the left only: a backslash may itself be escaped. */
-    while (at < text.len && (at < size || word_end == 0) && at < 2 * size) {
+    while (at < text.len && (at < size || (word_end <= size / 2 && at < 2 * size))) {
         const size_t unit = unit_size(text, at);
         const bool space = text.ptr[at] == ' ' ||
                            (unit == 2 && text.ptr[at] == '\\' && text.ptr[at + 1] == 'n');
         at += unit;
-        if (space && at <= size + 16)
+        if (space)
             word_end = at;
-        else if (space)
-            break;
     }
-    size_t cut = at;
-    if (at < text.len && word_end > size / 2)
-        cut = word_end;
+    const size_t cut = at < text.len && word_end > size / 2 ? word_end : at;
     *rest = (rp_str){ text.ptr + cut, text.len - cut };
     return (rp_str){ text.ptr, cut };
 }

@@ -7,7 +7,7 @@
 #include "base/random.h"
 #include "net/sse.h"
 #include "test_support.h"
-#include "wire/wire.h"
+#include "wire/wire_internal.h"
 
 typedef struct fixture {
     rp_json_reader *json_reader;
@@ -331,6 +331,448 @@ test_a_body_answers_a_stream(void **state)
     }
 }
 
+/* ---- streams ---------------------------------------------------------------------------- */
+
+#define CHUNK(rest)                                                                                \
+    "data: {\"id\":\"chatcmpl-B\",\"object\":\"chat.completion.chunk\",\"created\":9,"             \
+    "\"model\":\"m\",\"system_fingerprint\":\"fp\",\"obfuscation\":\"xyz\"," rest "}\n\n"
+#define DELTA(delta) CHUNK("\"choices\":[{\"index\":0,\"delta\":" delta ",\"finish_reason\":null}]")
+#define FINISH(reason)                                                                             \
+    CHUNK("\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":" reason "}]")
+#define ROLE DELTA("{\"role\":\"assistant\",\"content\":\"\"}")
+#define DONE "data: [DONE]\n\n"
+
+static const char chat_stream[] =
+    ": a comment\n\n" ROLE DELTA("{\"content\":\"Hel\"}") DELTA("{\"content\":\"lo \\\"x\\\"\"}")
+        DELTA("{\"content\":\" \\ud83d\\ude00\"}") FINISH("\"stop\"")
+            CHUNK("\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4,"
+                  "\"total_tokens\":7}") DONE;
+static const char chat_stream_plain[] =
+    ROLE DELTA("{\"content\":\"Hello\"}") FINISH("\"stop\"") DONE;
+
+static void
+test_a_stream_answers_a_body(void **state)
+{
+    fixture *f = *state;
+    for (size_t step = 1; step < sizeof chat_stream; step = step * 3 + 1) {
+        rp_usage usage;
+        assert_int_equal(
+            read_pieces(f, RP_WIRE_CHAT, 200, true, rp_str_of(chat_stream), step, &usage),
+            RP_REPLY_GOOD);
+        assert_int_equal(usage.input_tokens, 3);
+        assert_int_equal(usage.output_tokens, 4);
+    }
+    const rp_reply *reply = open_reply(f);
+    assert_str_equal(rp_reply_text(reply), RP_STR("Hello \"x\" \xF0\x9F\x98\x80"));
+    assert_str_equal(rp_reply_original_id(reply), RP_STR("chatcmpl-B"));
+    assert_str_equal(
+        replay(f, reply, false, false),
+        RP_STR("{\"id\":\"chatcmpl-11111111111111112222222222222222\",\"object\":"
+               "\"chat.completion\",\"created\":1700000000,\"model\":\"m\",\"choices\":[{\"index\":0,"
+               "\"message\":{\"role\":\"assistant\",\"content\":\"Hello \\\"x\\\" "
+               "\xF0\x9F\x98\x80\",\"refusal\":null},\"logprobs\":null,\"finish_reason\":\"stop\"}],"
+               "\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4,\"total_tokens\":7},"
+               "\"system_fingerprint\":\"fp\"}"));
+    /* Stored with usage, asked without, and the reverse. */
+    heard h = hear(f, replay(f, reply, true, false));
+    assert_false(h.any_usage_member);
+    assert_str_equal(rp_buffer_str(&h.content), rp_reply_text(reply));
+    forget(&h);
+    h = hear(f, replay(f, reply, true, true));
+    assert_int_equal(h.usages, 1);
+    forget(&h);
+    assert_null(memmem(f->out.ptr, f->out.len, "obfuscation", 11));
+}
+
+static void
+test_unknown_usage_is_not_invented(void **state)
+{
+    fixture *f = *state;
+    rp_usage usage;
+    assert_int_equal(
+        read_pieces(f, RP_WIRE_CHAT, 200, true, rp_str_of(chat_stream_plain), 100, &usage),
+        RP_REPLY_GOOD);
+    assert_int_equal(usage.input_tokens, -1);
+    const rp_reply *reply = open_reply(f);
+    assert_int_equal(rp_reply_usage(reply).output_tokens, -1);
+    /* A stream that must name it cannot be had; a body has zeros, for nothing was billed. */
+    rp_replay_options options = { .wire = RP_WIRE_CHAT, .stream = true, .include_usage = true };
+    rp_buffer_clear(&f->out);
+    rp_buffer_append(&f->out, RP_STR("before"));
+    assert_int_equal(rp_reply_replay(reply, &options, &f->out), RP_ERR_UNSUPPORTED);
+    assert_str_equal(rp_buffer_str(&f->out), RP_STR("before"));
+    options.zero_usage = true;
+    assert_int_equal(rp_reply_replay(reply, &options, &f->out), RP_OK);
+    const rp_json *body = parse(f, replay(f, reply, false, false));
+    int64_t total = -1;
+    assert_true(rp_json_to_int64(rp_json_get(rp_json_get(body, "usage"), "total_tokens"), &total));
+    assert_int_equal(total, 0);
+    options = (rp_replay_options){ .wire = RP_WIRE_COMPLETIONS };
+    assert_int_equal(rp_reply_replay(reply, &options, &f->out), RP_ERR_UNSUPPORTED);
+}
+
+static void
+test_only_whole_streams_are_kept(void **state)
+{
+    fixture *f = *state;
+    static const struct {
+        const char *stream;
+        rp_reply_verdict verdict;
+    } cases[] = {
+        { chat_stream_plain, RP_REPLY_GOOD },
+        { ROLE DELTA("{\"content\":\"a\"}") FINISH("\"stop\""), RP_REPLY_INCOMPLETE },
+        { ROLE DELTA("{\"content\":\"a\"}") DONE, RP_REPLY_INCOMPLETE },
+        { ROLE DELTA("{\"content\":\"a\"}") FINISH("\"stop\"") "data: [DONE]\n", RP_REPLY_INCOMPLETE },
+        { ROLE DELTA("{\"content\":\"a\"}") FINISH("\"length\"") DONE, RP_REPLY_FINISH },
+        { ROLE FINISH("\"stop\"") DONE, RP_REPLY_EMPTY },
+        { DONE, RP_REPLY_EMPTY },
+        { "", RP_REPLY_INCOMPLETE },
+        { ROLE "data: {\"error\":{\"message\":\"m\"}}\n\n" DONE, RP_REPLY_ERROR },
+        { ROLE "event: error\ndata: {\"a\":1}\n\n" DONE, RP_REPLY_ERROR },
+        { ROLE "data: {\"id\":\n\n" DONE, RP_REPLY_UNREADABLE },
+        { ROLE "data: 7\n\n" DONE, RP_REPLY_UNREADABLE },
+        { ROLE DELTA("{\"refusal\":\"I can\"}") DELTA("{\"refusal\":\"not\"}") FINISH("\"stop\"") DONE,
+          RP_REPLY_REFUSAL },
+        /* A delta that we could not give back. */
+        { ROLE DELTA("{\"content\":\"a\",\"audio\":{\"id\":1}}") FINISH("\"stop\"") DONE,
+          RP_REPLY_UNREADABLE },
+        { ROLE DELTA("{\"tool_calls\":[{\"index\":5,\"id\":\"x\"}]}") FINISH("\"tool_calls\"") DONE,
+          RP_REPLY_UNREADABLE },
+        { ROLE DELTA("{\"tool_calls\":[{\"index\":-1}]}") FINISH("\"tool_calls\"") DONE,
+          RP_REPLY_UNREADABLE },
+    };
+    for (size_t i = 0; i < RP_COUNT(cases); i++) {
+        const rp_reply_verdict verdict =
+            read_pieces(f, RP_WIRE_CHAT, 200, true, rp_str_of(cases[i].stream), 9, NULL);
+        if (verdict != cases[i].verdict)
+            print_error("%s: %s\n", cases[i].stream, rp_reply_verdict_name(verdict));
+        assert_int_equal(verdict, cases[i].verdict);
+    }
+    /* A stream cut anywhere is never kept. */
+    for (size_t cut = 0; cut < sizeof chat_stream - 1; cut++)
+        assert_int_not_equal(
+            read_pieces(f, RP_WIRE_CHAT, 200, true, (rp_str){ chat_stream, cut }, 64, NULL),
+            RP_REPLY_GOOD);
+}
+
+static void
+test_tool_calls_keep_their_fragments(void **state)
+{
+    fixture *f = *state;
+    static const char stream[] =
+        DELTA("{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"index\":0,\"id\":\"c1\","
+              "\"type\":\"function\",\"function\":{\"name\":\"get\",\"arguments\":\"\"}}]}")
+        DELTA("{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"{\\\"a\\\":\"}}]}")
+        DELTA("{\"tool_calls\":[{\"index\":1,\"id\":\"c2\",\"type\":\"function\",\"function\":"
+              "{\"name\":\"put\",\"arguments\":\"{}\"}}]}")
+        DELTA("{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"1}\"}}]}")
+        FINISH("\"tool_calls\"") DONE;
+    assert_int_equal(read_pieces(f, RP_WIRE_CHAT, 200, true, rp_str_of(stream), 50, NULL),
+                     RP_REPLY_GOOD);
+    const rp_reply *reply = open_reply(f);
+    assert_true(rp_reply_has_tool_calls(reply));
+    const rp_json *body = parse(f, replay(f, reply, false, false));
+    const rp_json *message = rp_json_get(&rp_json_get(body, "choices")->children[0], "message");
+    assert_int_equal(rp_json_get(message, "content")->type, RP_JSON_NULL);
+    rp_buffer text;
+    rp_buffer_init(&text, 0);
+    rp_json_write_canonical(rp_json_get(message, "tool_calls"), &text);
+    assert_str_equal(rp_buffer_str(&text),
+                     RP_STR("[{\"function\":{\"arguments\":\"{\\\"a\\\":1}\",\"name\":\"get\"},"
+                            "\"id\":\"c1\",\"type\":\"function\"},{\"function\":{\"arguments\":\"{}\","
+                            "\"name\":\"put\"},\"id\":\"c2\",\"type\":\"function\"}]"));
+    rp_buffer_fini(&text);
+    heard h = hear(f, replay(f, reply, true, false));
+    assert_str_equal(rp_buffer_str(&h.arguments), RP_STR("{\"a\":1}{}"));
+    assert_int_equal(h.content.len, 0);
+    forget(&h);
+}
+
+static void
+test_a_form_that_cannot_hold_every_field_is_refused(void **state)
+{
+    fixture *f = *state;
+    static const struct {
+        const char *message;
+        bool streams;
+    } cases[] = {
+        { "{\"content\":\"a\",\"audio\":{\"id\":\"x\"}}", false },
+        { "{\"content\":[{\"type\":\"text\",\"text\":\"a\"}]}", false },
+        { "{\"content\":\"a\",\"reasoning_details\":[{\"a\":1}]}", false },
+        { "{\"content\":null,\"tool_calls\":[{\"id\":\"c\",\"type\":\"custom\",\"custom\":{}}]}", false },
+        { "{\"content\":\"a\",\"reasoning_content\":\"because\",\"x\":null,\"y\":[]}", true },
+        { "{\"content\":\"a\",\"annotations\":[{\"type\":\"url_citation\"}]}", true },
+        { "{\"content\":null,\"function_call\":{\"name\":\"f\",\"arguments\":\"{}\"}}", true },
+    };
+    for (size_t i = 0; i < RP_COUNT(cases); i++) {
+        char body[400];
+        snprintf(body, sizeof body,
+                 CHAT_HEAD "\"choices\":[{\"index\":0,\"message\":%s,\"finish_reason\":\"stop\"}]}",
+                 cases[i].message);
+        assert_int_equal(read_pieces(f, RP_WIRE_CHAT, 200, false, rp_str_of(body), 99, NULL),
+                         RP_REPLY_GOOD);
+        const rp_reply *reply = open_reply(f);
+        const rp_replay_options options = { .wire = RP_WIRE_CHAT, .stream = true };
+        rp_buffer_clear(&f->out);
+        assert_int_equal(rp_reply_replay(reply, &options, &f->out),
+                         cases[i].streams ? RP_OK : RP_ERR_UNSUPPORTED);
+        replay(f, reply, false, false);
+    }
+}
+
+/* ---- round trips ---------------------------------------------------------------------------- */
+
+static void
+put_random_text(rp_random *random, rp_json_writer *w, size_t words)
+{
+    static const char *const some[] = { "word", " ", " ", "\n", "\"", "\\", "\xC3\xA9",
+                                        "\xF0\x9F\x98\x80", "\xE4\xB8\x96", "\x01", "\\u00e9", "longer " };
+    rp_buffer text;
+    rp_buffer_init(&text, 0);
+    rp_buffer_append_char(&text, 'x');
+    for (size_t i = 0; i < words; i++)
+        rp_buffer_append(&text, rp_str_of(some[rp_random_below(random, RP_COUNT(some))]));
+    rp_json_put_string(w, rp_buffer_str(&text));
+    rp_buffer_fini(&text);
+}
+
+static void
+put_random_choice(rp_random *random, rp_json_writer *w, uint64_t index)
+{
+    const bool logprobs = rp_random_below(random, 4) == 0, calls = rp_random_below(random, 3) == 0;
+    rp_json_open(w, '{');
+    rp_json_key(w, "index");
+    rp_json_put_uint(w, index);
+    rp_json_key(w, "message");
+    rp_json_open(w, '{');
+    rp_json_key(w, "role");
+    rp_json_put_cstring(w, "assistant");
+    rp_json_key(w, "content");
+    if (calls && !logprobs)
+        rp_json_put_null(w);
+    else
+        put_random_text(random, w, 1 + rp_random_below(random, 600));
+    rp_json_key(w, "refusal");
+    rp_json_put_null(w);
+    if (rp_random_below(random, 3) == 0) {
+        rp_json_key(w, "reasoning_content");
+        put_random_text(random, w, 5);
+    }
+    if (calls) {
+        rp_json_key(w, "tool_calls");
+        rp_json_open(w, '[');
+        for (uint64_t i = 0; i <= rp_random_below(random, 3); i++) {
+            rp_json_open(w, '{');
+            rp_json_key(w, "id");
+            rp_json_put_cstring(w, i ? "call_b" : "call_a");
+            rp_json_key(w, "type");
+            rp_json_put_cstring(w, "function");
+            rp_json_key(w, "function");
+            rp_json_open(w, '{');
+            rp_json_key(w, "name");
+            rp_json_put_cstring(w, "lookup");
+            rp_json_key(w, "arguments");
+            put_random_text(random, w, 4);
+            rp_json_close(w, '}');
+            rp_json_close(w, '}');
+        }
+        rp_json_close(w, ']');
+    }
+    rp_json_close(w, '}');
+    rp_json_key(w, "logprobs");
+    rp_json_put_raw(w, logprobs ? RP_STR("{\"content\":[{\"token\":\"a\",\"logprob\":-0.25},{}]}")
+                                : RP_STR("null"));
+    rp_json_key(w, "finish_reason");
+    rp_json_put_cstring(w, calls ? "tool_calls" : "stop");
+    if (rp_random_below(random, 4) == 0) {
+        rp_json_key(w, "content_filter_results");
+        rp_json_put_raw(w, RP_STR("{\"hate\":{\"filtered\":false}}"));
+    }
+    rp_json_close(w, '}');
+}
+
+/* The canonical form of a body, id and created taken out of the comparison by `replay`. */
+static rp_str
+canonical(fixture *f, rp_str body)
+{
+    rp_buffer text;
+    rp_buffer_init(&text, 0);
+    rp_json_write_canonical(parse(f, body), &text);
+    const rp_str copy = rp_arena_copy(&f->arena, rp_buffer_str(&text));
+    rp_buffer_fini(&text);
+    return copy;
+}
+
+static void
+test_body_to_stream_to_body_changes_nothing(void **state)
+{
+    fixture *f = *state;
+    rp_random random;
+    rp_random_init(&random, 30);
+    rp_buffer body, copy;
+    rp_buffer_init(&body, 0);
+    rp_buffer_init(&copy, 0);
+    for (int round = 0; round < 500; round++) {
+        rp_arena_reset(&f->arena);
+        rp_buffer_clear(&body);
+        rp_json_writer w;
+        rp_json_writer_init(&w, &body);
+        rp_json_open(&w, '{');
+        rp_json_key(&w, "id");
+        rp_json_put_cstring(&w, "chatcmpl-11111111111111112222222222222222");
+        rp_json_key(&w, "object");
+        rp_json_put_cstring(&w, "chat.completion");
+        rp_json_key(&w, "created");
+        rp_json_put_int(&w, 1700000000);
+        rp_json_key(&w, "model");
+        rp_json_put_cstring(&w, "m");
+        rp_json_key(&w, "choices");
+        rp_json_open(&w, '[');
+        for (uint64_t i = 0, count = 1 + rp_random_below(&random, 3); i < count; i++)
+            put_random_choice(&random, &w, i);
+        rp_json_close(&w, ']');
+        rp_json_key(&w, "usage");
+        rp_json_put_raw(&w, RP_STR("{\"prompt_tokens\":1,\"completion_tokens\":2}"));
+        if (round % 2) {
+            rp_json_key(&w, "service_tier");
+            rp_json_put_cstring(&w, "default");
+        }
+        rp_json_close(&w, '}');
+        /* Some services indent: an event is one line all the same. */
+        if (round % 3 == 0)
+            for (size_t i = 0; i + 1 < body.len; i++)
+                if (body.ptr[i] == '{' && body.ptr[i + 1] == '"' && i > 0 && body.ptr[i - 1] == ':') {
+                    char *room = rp_buffer_reserve(&body, 1);
+                    assert_non_null(room);
+                    memmove(body.ptr + i + 2, body.ptr + i + 1, body.len - i - 1);
+                    body.ptr[i + 1] = '\n';
+                    body.len++;
+                }
+        assert_int_equal(
+            read_pieces(f, RP_WIRE_CHAT, 200, false, rp_buffer_str(&body), 4096, NULL),
+            RP_REPLY_GOOD);
+        const rp_str stream = replay(f, open_reply(f), true, true);
+        rp_buffer_clear(&copy);
+        rp_buffer_append(&copy, stream);
+        assert_int_equal(
+            read_pieces(f, RP_WIRE_CHAT, 200, true, rp_buffer_str(&copy), 4096, NULL),
+            RP_REPLY_GOOD);
+        const rp_str back = replay(f, open_reply(f), false, false);
+        assert_str_equal(canonical(f, back), canonical(f, rp_buffer_str(&body)));
+    }
+    rp_buffer_fini(&body);
+    rp_buffer_fini(&copy);
+}
+
+static void
+test_completions_go_both_ways(void **state)
+{
+    fixture *f = *state;
+    static const char body[] =
+        "{\"id\":\"cmpl-1\",\"object\":\"text_completion\",\"created\":1,\"model\":\"m\",\"choices\":"
+        "[{\"text\":\"one two\",\"index\":0,\"logprobs\":null,\"finish_reason\":\"stop\"}],\"usage\":"
+        "{\"prompt_tokens\":1,\"completion_tokens\":2,\"total_tokens\":3}}";
+    assert_int_equal(read_pieces(f, RP_WIRE_COMPLETIONS, 200, false, rp_str_of(body), 99, NULL),
+                     RP_REPLY_GOOD);
+    const rp_str stream = replay(f, open_reply(f), true, true);
+#define HEAD                                                                                       \
+    "data: {\"id\":\"cmpl-11111111111111112222222222222222\",\"object\":\"text_completion\","      \
+    "\"created\":1700000000,\"model\":\"m\",\"choices\":["
+    assert_str_equal(
+        stream,
+        RP_STR(HEAD "{\"text\":\"one two\",\"index\":0,\"logprobs\":null,\"finish_reason\":null}],"
+                    "\"usage\":null}\n\n" HEAD
+                    "{\"text\":\"\",\"index\":0,\"logprobs\":null,\"finish_reason\":\"stop\"}],"
+                    "\"usage\":null}\n\n" HEAD
+                    "],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2,\"total_tokens\":3}}\n\n"
+                    "data: [DONE]\n\n"));
+    rp_buffer copy;
+    rp_buffer_init(&copy, 0);
+    rp_buffer_append(&copy, stream);
+    assert_int_equal(
+        read_pieces(f, RP_WIRE_COMPLETIONS, 200, true, rp_buffer_str(&copy), 7, NULL),
+        RP_REPLY_GOOD);
+    rp_buffer_fini(&copy);
+    assert_str_equal(rp_reply_text(open_reply(f)), RP_STR("one two"));
+}
+
+/* ---- pieces ----------------------------------------------------------------------------------- */
+
+static void
+test_pieces_end_between_words_and_never_within_a_character(void **state)
+{
+    (void)state;
+    rp_random random;
+    rp_random_init(&random, 31);
+    static const char *const some[] = { "word", " ", "\\n", "\\\"", "\\\\", "\xC3\xA9",
+                                        "\xF0\x9F\x98\x80", "\\u00e9", "\\ud83d\\ude00" };
+    for (int round = 0; round < 3000; round++) {
+        rp_buffer text;
+        rp_buffer_init(&text, 0);
+        for (uint64_t i = 0, count = rp_random_below(&random, 80); i < count; i++)
+            rp_buffer_append(&text, rp_str_of(some[rp_random_below(&random, RP_COUNT(some))]));
+        rp_str rest = rp_buffer_str(&text);
+        const size_t size = 1 + rp_random_below(&random, 40);
+        size_t sum = 0;
+        while (rest.len) {
+            const rp_str piece = rp_replay_piece(&rest, size);
+            assert_true(piece.len > 0 && piece.ptr == text.ptr + sum);
+            sum += piece.len;
+            /* Whole units only: what begins a unit never begins a piece's middle. */
+            assert_true(rest.len == 0 || ((unsigned char)rest.ptr[0] & 0xC0) != 0x80);
+            size_t slashes = 0;
+            while (slashes < piece.len && piece.ptr[piece.len - 1 - slashes] == '\\')
+                slashes++;
+            assert_true(slashes % 2 == 0);
+            assert_false(rp_str_ends_with(piece, RP_STR("\\ud83d")));
+            for (size_t n = 1; n < 6 && n <= piece.len; n++)
+                assert_false(piece.ptr[piece.len - n] == 'u' && n < 5 && piece.len > n &&
+                             piece.ptr[piece.len - n - 1] == '\\');
+        }
+        assert_int_equal(sum, text.len);
+        rp_buffer_fini(&text);
+    }
+    rp_str rest = RP_STR("The quick brown fox jumps over the lazy dog and runs away from it.");
+    assert_str_equal(rp_replay_piece(&rest, 18), RP_STR("The quick brown "));
+    assert_str_equal(rp_replay_piece(&rest, 18), RP_STR("fox jumps over "));
+}
+
+/* ---- damage ------------------------------------------------------------------------------------- */
+
+static void
+test_damaged_bytes_are_refused_or_harmless(void **state)
+{
+    fixture *f = *state;
+    assert_int_equal(read_pieces(f, RP_WIRE_CHAT, 200, false, rp_str_of(chat_body), 999, NULL),
+                     RP_REPLY_GOOD);
+    const size_t size = f->encoded.len;
+    char *bytes = rp_test_guarded(f->encoded.ptr, size);
+    const rp_reply *reply;
+    for (size_t cut = 0; cut < size; cut++)
+        assert_int_equal(rp_reply_open((rp_str){ rp_test_guarded(bytes, cut), cut }, &f->arena, &reply),
+                         RP_ERR_CORRUPT);
+    for (size_t bit = 0; bit < size * 8; bit++) {
+        bytes[bit / 8] ^= (char)(1u << bit % 8);
+        rp_arena_reset(&f->arena);
+        const rp_status status = rp_reply_open((rp_str){ bytes, size }, &f->arena, &reply);
+        if (bit / 8 < 4)
+            assert_int_equal(status, RP_ERR_CORRUPT);
+        if (bit / 8 == 4)
+            assert_int_equal(status, RP_ERR_STALE);
+        if (status == RP_OK) {
+            rp_replay_options options = { .wire = rp_reply_wire(reply), .include_usage = true };
+            rp_buffer_clear(&f->out);
+            (void)!rp_reply_replay(reply, &options, &f->out);
+            options.stream = true;
+            rp_buffer_clear(&f->out);
+            (void)!rp_reply_replay(reply, &options, &f->out);
+            (void)rp_reply_text(reply);
+            (void)rp_reply_original_id(reply);
+        }
+        bytes[bit / 8] ^= (char)(1u << bit % 8);
+    }
+}
+
 int
 main(void)
 {
@@ -338,6 +780,15 @@ main(void)
         cmocka_unit_test(test_only_whole_and_successful_replies_are_kept),
         cmocka_unit_test(test_a_body_replays_as_itself_but_for_id_and_created),
         cmocka_unit_test(test_a_body_answers_a_stream),
+        cmocka_unit_test(test_a_stream_answers_a_body),
+        cmocka_unit_test(test_unknown_usage_is_not_invented),
+        cmocka_unit_test(test_only_whole_streams_are_kept),
+        cmocka_unit_test(test_tool_calls_keep_their_fragments),
+        cmocka_unit_test(test_a_form_that_cannot_hold_every_field_is_refused),
+        cmocka_unit_test(test_body_to_stream_to_body_changes_nothing),
+        cmocka_unit_test(test_completions_go_both_ways),
+        cmocka_unit_test(test_pieces_end_between_words_and_never_within_a_character),
+        cmocka_unit_test(test_damaged_bytes_are_refused_or_harmless),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
