@@ -95,7 +95,7 @@ static void
 read_function_call(rp_reply_draft *draft, const rp_json *call, rp_str bytes)
 {
     rp_json_walk walk;
-    draft->flags |= RP_REPLY_HAS_TOOLS;
+    draft->flags |= RP_REPLY_HAS_TOOLS | (call->type == RP_JSON_OBJECT ? 0 : RP_REPLY_BODY_ONLY);
     rp_json_walk_init(&walk, call, bytes);
     while (rp_json_walk_next(&walk)) {
         if (walk.child->type != RP_JSON_STRING)
@@ -130,6 +130,8 @@ read_message(rp_reply_draft *draft, const rp_json *message, rp_str bytes)
             says = says || !is_text || has_words(walk.child->string);
         } else if (rp_str_equal(name, RP_STR("tool_calls"))) {
             rp_json_walk_init(&calls, walk.child, walk.value);
+            if (walk.child->type != RP_JSON_ARRAY)
+                draft->flags |= RP_REPLY_BODY_ONLY;
             while (rp_json_walk_next(&calls))
                 read_tool_call(draft, calls.child, calls.value);
             says = true;
@@ -167,6 +169,8 @@ read_choice(rp_reply_draft *draft, const rp_json *choice, rp_str bytes)
         } else if (rp_str_equal(name, RP_STR("logprobs"))) {
             if (!rp_reply_member_is_empty(walk.child))
                 rp_draft_span(draft, RP_SPAN_LOGPROBS, walk.value);
+        } else if (rp_str_equal(name, RP_STR("delta"))) {
+            draft->flags |= RP_REPLY_BODY_ONLY; /* in a chunk the name is taken */
         } else if (!rp_str_equal(name, RP_STR("index")) && !rp_reply_member_is_empty(walk.child)) {
             rp_draft_span(draft, RP_SPAN_CHOICE_EXTRA, walk.member);
         }

@@ -500,6 +500,8 @@ test_a_form_that_cannot_hold_every_field_is_refused(void **state)
         { "{\"content\":[{\"type\":\"text\",\"text\":\"a\"}]}", false },
         { "{\"content\":\"a\",\"reasoning_details\":[{\"a\":1}]}", false },
         { "{\"content\":null,\"tool_calls\":[{\"id\":\"c\",\"type\":\"custom\",\"custom\":{}}]}", false },
+        { "{\"content\":\"a\",\"tool_calls\":\"none\"}", false },
+        { "{\"content\":\"a\"},\"delta\":\"a\",\"more\":{\"b\":1}", false },
         { "{\"content\":\"a\",\"reasoning_content\":\"because\",\"x\":null,\"y\":[]}", true },
         { "{\"content\":\"a\",\"annotations\":[{\"type\":\"url_citation\"}]}", true },
         { "{\"content\":null,\"function_call\":{\"name\":\"f\",\"arguments\":\"{}\"}}", true },
