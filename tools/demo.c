@@ -300,7 +300,11 @@ run(demo *d)
                "    -d '{\"model\":\"mock-small\",\"messages\":[{\"role\":\"user\",\"content\":\"How do I exchange AUD for GBP?\"}]}'\n\n"
                "Ctrl-C ends it.\n", d->server.url, d->server.url);
         fflush(stdout);
-        pause();
+        /* Ctrl-C reaches the children too: when the server has ended, so have we. */
+        char line[512];
+        signal(SIGINT, SIG_IGN);
+        while (fgets(line, sizeof line, d->server.said))
+            fputs(line, stderr);
     }
     return d->failed ? RP_EXIT_FAILED : RP_EXIT_DONE;
 }
