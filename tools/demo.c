@@ -3,6 +3,7 @@
  *
  * The two processes are this program itself, `mock-llm` and `serve`, on free ports and
  * with a data folder that goes with the demo: what is shown is what a user would run. */
+#include "tools/child.h"
 #include "tools/command.h"
 
 #include "base/bytes.h"
@@ -10,33 +11,21 @@
 #include "json/json.h"
 #include "net/http_client.h"
 
-#include <errno.h>
-#include <ftw.h>
 #include <getopt.h>
-#include <math.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 extern const char demo_questions[]; /* demo_questions.txt */
-extern char **environ;
 
 enum { DELAY_MS = 600 }; /* of the stand-in: about what a fast service needs; a guess */
-
-typedef struct child {
-    pid_t pid;  /* 0: none */
-    FILE *said; /* its standard output, or error */
-    char url[128];
-} child;
 
 typedef struct demo {
     const char *model, *policy, *listen;
     bool keep;      /* go on serving at the end */
-    child mock, server;
-    char folder[64];
+    rp_child mock, server;
+    char mock_url[140], server_url[140], folder[512];
 
     rp_loop *loop;
     rp_http_client *client;
@@ -52,86 +41,33 @@ typedef struct demo {
     bool colors;
 } demo;
 
-/* ---- children ------------------------------------------------------------------------- */
-
-static bool
-spawn(child *c, char *const *arguments, int watched)
-{
-    int ends[2];
-    posix_spawn_file_actions_t actions;
-    if (pipe(ends) != 0)
-        return false;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, ends[1], watched);
-    posix_spawn_file_actions_addclose(&actions, ends[0]);
-    posix_spawn_file_actions_addclose(&actions, ends[1]);
-    const int result = posix_spawn(&c->pid, "/proc/self/exe", &actions, NULL, arguments, environ);
-    posix_spawn_file_actions_destroy(&actions);
-    close(ends[1]);
-    if (result != 0) {
-        c->pid = 0;
-        close(ends[0]);
-        return false;
-    }
-    c->said = fdopen(ends[0], "r");
-    return c->said != NULL;
-}
-
-static void
-stop(child *c)
-{
-    if (c->pid) {
-        kill(c->pid, SIGTERM);
-        waitpid(c->pid, NULL, 0);
-    }
-    if (c->said)
-        fclose(c->said);
-    *c = (child){ 0 };
-}
+/* ---- processes ------------------------------------------------------------------------- */
 
 static bool
 start_mock(demo *d)
 {
-    char delay[16];
+    char delay[16], address[128];
     snprintf(delay, sizeof delay, "%d", DELAY_MS);
     char *const arguments[] = { "reprise", "mock-llm", "--listen", "127.0.0.1:0", "--delay", delay,
                                 "--words", "24", NULL };
-    if (!spawn(&d->mock, arguments, STDOUT_FILENO) ||
-        !fgets(d->mock.url, sizeof d->mock.url, d->mock.said))
+    if (!rp_child_start(&d->mock, NULL, arguments, STDOUT_FILENO, "http://", address, sizeof address))
         return false;
-    d->mock.url[strcspn(d->mock.url, "\n")] = '\0';
-    return d->mock.url[0] != '\0';
+    snprintf(d->mock_url, sizeof d->mock_url, "http://%s", address);
+    return true;
 }
 
-/* Pass on what the server says until it listens. */
 static bool
 start_server(demo *d)
 {
+    char address[128];
     char *const arguments[] = { "reprise", "serve", "--listen", (char *)(uintptr_t)d->listen, "--admin",
-                                "127.0.0.1:0", "--upstream", d->mock.url, "--data", d->folder,
+                                "127.0.0.1:0", "--upstream", d->mock_url, "--data", d->folder,
                                 "--model", (char *)(uintptr_t)d->model,
                                 d->policy ? "--policy" : NULL, (char *)(uintptr_t)d->policy, NULL };
-    char line[512];
-    if (!spawn(&d->server, arguments, STDERR_FILENO))
+    if (!rp_child_start(&d->server, NULL, arguments, STDERR_FILENO, "listening on ", address, sizeof address))
         return false;
-    while (fgets(line, sizeof line, d->server.said)) {
-        const char *at = strstr(line, "listening on ");
-        if (!at) {
-            fputs(line, stderr);
-            continue;
-        }
-        at += strlen("listening on ");
-        snprintf(d->server.url, sizeof d->server.url, "http://%.*s", (int)strcspn(at, ", \n"), at);
-        return true;
-    }
-    return false;
-}
-
-static int
-remove_one(const char *path, const struct stat *info, int type, struct FTW *place)
-{
-    (void)info, (void)type, (void)place;
-    return remove(path);
+    snprintf(d->server_url, sizeof d->server_url, "http://%s", address);
+    return true;
 }
 
 /* ---- questions -------------------------------------------------------------------------- */
@@ -268,9 +204,9 @@ static int
 run(demo *d)
 {
     rp_error error = { { 0 } };
-    snprintf(d->folder, sizeof d->folder, "/tmp/reprise-demo-XXXXXX");
-    if (!mkdtemp(d->folder)) {
-        perror("reprise demo: /tmp");
+    if (!rp_folder_make_temporary(d->folder, sizeof d->folder)) {
+        perror("reprise demo: the temporary folder");
+        d->folder[0] = '\0';
         return RP_EXIT_FAILED;
     }
     puts("Starting a stand-in for an LLM service (reprise mock-llm) and the cache in front of it\n"
@@ -280,7 +216,7 @@ run(demo *d)
         fputs("reprise demo: the server did not start\n", stderr);
         return RP_EXIT_FAILED;
     }
-    rp_buffer_printf(&d->url, "%s/v1/chat/completions", d->server.url);
+    rp_buffer_printf(&d->url, "%s/v1/chat/completions", d->server_url);
     if (rp_loop_new(&d->loop) != RP_OK ||
         rp_http_client_new(d->loop, &(rp_http_client_options){ 0 }, &d->client, &error) != RP_OK) {
         fprintf(stderr, "reprise demo: %s\n", error.text[0] ? error.text : "no memory");
@@ -298,7 +234,7 @@ run(demo *d)
         printf("\nThe server goes on at %s/v1; try it:\n\n"
                "  curl -i %s/v1/chat/completions -H 'Authorization: Bearer sk-demo' \\\n"
                "    -d '{\"model\":\"mock-small\",\"messages\":[{\"role\":\"user\",\"content\":\"How do I exchange AUD for GBP?\"}]}'\n\n"
-               "Ctrl-C ends it.\n", d->server.url, d->server.url);
+               "Ctrl-C ends it.\n", d->server_url, d->server_url);
         fflush(stdout);
         /* Ctrl-C reaches the children too: when the server has ended, so have we. */
         char line[512];
@@ -343,10 +279,10 @@ rp_command_demo(int argc, char **argv)
     const int exit_status = run(&d);
     rp_http_client_free(d.client);
     rp_loop_free(d.loop);
-    stop(&d.server);
-    stop(&d.mock);
+    rp_child_stop(&d.server);
+    rp_child_stop(&d.mock);
     if (d.folder[0])
-        nftw(d.folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+        rp_folder_remove(d.folder);
     rp_buffer_fini(&d.body);
     rp_buffer_fini(&d.url);
     return exit_status;
