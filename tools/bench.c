@@ -12,6 +12,7 @@ static const struct {
     const char *summary;
 } benches[] = {
     { "search", rp_command_bench_search, "the vector index against exact search" },
+    { "serve", rp_command_bench_serve, "the whole server over loopback, beside nginx" },
 };
 
 static void

@@ -63,8 +63,8 @@ head(bench *b, const char *text)
 static bool
 start_mock(bench *b, const char *words)
 {
-    char *const arguments[] = { "reprise", "mock-llm", "--listen", "127.0.0.1:0", "--words",
-                                (char *)(uintptr_t)words, NULL };
+    const char *const arguments[] = { "reprise", "mock-llm", "--listen", "127.0.0.1:0", "--words",
+                                words, NULL };
     return rp_child_start(&b->mock, NULL, arguments, STDOUT_FILENO, "http://", b->mock_address,
                           sizeof b->mock_address);
 }
@@ -75,13 +75,13 @@ start_server(bench *b, const char *model, const char *data)
     char upstream[160], path[600];
     snprintf(upstream, sizeof upstream, "http://%s", b->mock_address);
     snprintf(path, sizeof path, "%s/%s.yaml", b->folder, data);
-    char config[1200];
+    char config[4000];
     snprintf(config, sizeof config, "listen: 127.0.0.1:0\nadmin: { listen: 127.0.0.1:0 }\ndata: %s/%s\n"
              "threads: { loops: 1 }\nencoder: { model: %s }\nupstreams: [ { name: mock, url: %s } ]\n"
              "connections_max: 20000\n", b->folder, data, model, upstream);
     if (rp_file_replace(path, rp_str_of(config), 0600, &b->error) != RP_OK)
         return false;
-    char *const arguments[] = { "reprise", "serve", "-c", path, NULL };
+    const char *const arguments[] = { "reprise", "serve", "-c", path, NULL };
     return rp_child_start(&b->server, NULL, arguments, STDERR_FILENO, "listening on ",
                           b->server_address, sizeof b->server_address);
 }
@@ -97,7 +97,7 @@ start_nginx(bench *b)
     if (!program)
         return false;
     const int port = 20000 + (int)(getpid() % 20000);
-    char path[600], config[1500];
+    char path[600], config[5000];
     snprintf(path, sizeof path, "%s/nginx.conf", b->folder);
     snprintf(config, sizeof config,
              "worker_processes 1;\ndaemon off;\nmaster_process off;\npid %s/nginx.pid;\nerror_log stderr crit;\n"
@@ -111,7 +111,7 @@ start_nginx(bench *b)
              b->folder, b->folder, b->folder, b->folder, b->folder, b->folder, b->mock_address, port);
     if (rp_file_replace(path, rp_str_of(config), 0600, &b->error) != RP_OK)
         return false;
-    char *const arguments[] = { "nginx", "-p", b->folder, "-c", path, NULL };
+    const char *const arguments[] = { "nginx", "-p", b->folder, "-c", path, NULL };
     if (!rp_child_start(&b->nginx, program, arguments, STDERR_FILENO, NULL, NULL, 0))
         return false;
     snprintf(b->nginx_address, sizeof b->nginx_address, "127.0.0.1:%d", port);

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -30,7 +31,7 @@ wait_for_marker(rp_child *child, const char *marker, char *out, size_t size)
 }
 
 bool
-rp_child_start(rp_child *child, const char *path, char *const *arguments, int watched,
+rp_child_start(rp_child *child, const char *path, const char *const *arguments, int watched,
                const char *marker, char *out, size_t size)
 {
     int ends[2];
@@ -43,7 +44,7 @@ rp_child_start(rp_child *child, const char *path, char *const *arguments, int wa
     posix_spawn_file_actions_addclose(&actions, ends[0]);
     posix_spawn_file_actions_addclose(&actions, ends[1]);
     const int result = posix_spawn(&child->pid, path ? path : "/proc/self/exe", &actions, NULL,
-                                   arguments, environ);
+                                   (char *const *)(uintptr_t)arguments, environ);
     posix_spawn_file_actions_destroy(&actions);
     close(ends[1]);
     if (result != 0) {

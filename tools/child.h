@@ -17,7 +17,7 @@ typedef struct rp_child {
 /* Start a program (path NULL: this one) and read what it says on descriptor `watched` (1
  * or 2) until a line has `marker`; the word behind the marker is copied to `out`. Other
  * lines go to standard error. marker NULL: do not wait. False: it ended, or did not start. */
-bool rp_child_start(rp_child *child, const char *path, char *const *arguments, int watched,
+bool rp_child_start(rp_child *child, const char *path, const char *const *arguments, int watched,
                     const char *marker, char *out, size_t size);
 /* TERM, and wait for the end. Returns its exit status, -1 if it was killed. */
 int rp_child_stop(rp_child *child);

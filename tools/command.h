@@ -18,6 +18,7 @@ typedef int rp_command(int argc, char **argv);
 rp_command rp_command_bench;
 rp_command rp_command_bench_search;
 rp_command rp_command_embed;
+rp_command rp_command_bench_serve;
 rp_command rp_command_client; /* lookup, store, ... reembed */
 rp_command rp_command_demo;
 rp_command rp_command_mock_llm;

@@ -48,7 +48,7 @@ start_mock(demo *d)
 {
     char delay[16], address[128];
     snprintf(delay, sizeof delay, "%d", DELAY_MS);
-    char *const arguments[] = { "reprise", "mock-llm", "--listen", "127.0.0.1:0", "--delay", delay,
+    const char *const arguments[] = { "reprise", "mock-llm", "--listen", "127.0.0.1:0", "--delay", delay,
                                 "--words", "24", NULL };
     if (!rp_child_start(&d->mock, NULL, arguments, STDOUT_FILENO, "http://", address, sizeof address))
         return false;
@@ -60,10 +60,10 @@ static bool
 start_server(demo *d)
 {
     char address[128];
-    char *const arguments[] = { "reprise", "serve", "--listen", (char *)(uintptr_t)d->listen, "--admin",
+    const char *const arguments[] = { "reprise", "serve", "--listen", d->listen, "--admin",
                                 "127.0.0.1:0", "--upstream", d->mock_url, "--data", d->folder,
-                                "--model", (char *)(uintptr_t)d->model,
-                                d->policy ? "--policy" : NULL, (char *)(uintptr_t)d->policy, NULL };
+                                "--model", d->model,
+                                d->policy ? "--policy" : NULL, d->policy, NULL };
     if (!rp_child_start(&d->server, NULL, arguments, STDERR_FILENO, "listening on ", address, sizeof address))
         return false;
     snprintf(d->server_url, sizeof d->server_url, "http://%s", address);

@@ -18,6 +18,17 @@ static const command_row commands[] = {
     { "tokenize", rp_command_tokenize, "texts in, token ids out" },
     { "model", rp_command_model, "get and check encoders: pull, list, info, verify" },
     { "mock-llm", rp_command_mock_llm, "a deterministic stand-in for an LLM service" },
+    { "lookup", rp_command_client, "ask the cache without asking the service" },
+    { "store", rp_command_client, "put an answer into the cache" },
+    { "explain", rp_command_client, "tell why a request hits or misses" },
+    { "feedback", rp_command_client, "say whether an answer was right" },
+    { "invalidate", rp_command_client, "remove entries; a dry run unless confirmed" },
+    { "flush", rp_command_client, "remove everything" },
+    { "stats", rp_command_client, "figures of the cache" },
+    { "export", rp_command_client, "entries as JSON lines" },
+    { "import", rp_command_client, "take entries from JSON lines" },
+    { "reembed", rp_command_client, "make a store's vectors again with another encoder" },
+    { "demo", rp_command_demo, "watch real questions being answered" },
     { NULL, NULL, NULL },
 };
 
