@@ -533,6 +533,97 @@ test_wrong_requests_are_refused_with_a_sentence(void **state)
     }
 }
 
+static void
+test_a_read_only_cache_answers_and_takes_nothing(void **state)
+{
+    fixture *f = *state;
+    put(f, question, "click reset");
+    f->options.read_only = true;
+    reopen_cache(f);
+    expect(f, ask("alice", question), "exact", "click reset");
+    expect(f, ask("alice", paraphrase), "semantic", "click reset");
+    const rp_cache_request request = ask("alice", "one more");
+    assert_int_equal(rp_cache_store(f->cache, &request, RP_STR("r"), NULL, NULL, NULL),
+                     RP_ERR_UNSUPPORTED);
+    size_t removed;
+    assert_int_equal(rp_cache_flush(f->cache, RP_STR("alice"), &removed, NULL), RP_ERR_UNSUPPORTED);
+    expect(f, ask("alice", question), "exact", "click reset");
+}
+
+static void
+test_what_cannot_be_opened_says_why(void **state)
+{
+    fixture *f = *state;
+    rp_cache *cache = NULL;
+    rp_error error = { { 0 } };
+    assert_int_equal(rp_cache_open_with(&f->options, &f->embedder, NULL, &cache, &error),
+                     RP_ERR_BUSY); /* this very process holds the folder */
+    assert_true(error.text[0] != 0);
+    rp_cache_options options = f->options;
+    options.folder = "";
+    assert_int_equal(rp_cache_open_with(&options, &f->embedder, NULL, &cache, &error), RP_ERR_INVALID);
+    rp_cache_close(f->cache);
+    f->cache = NULL;
+    options = f->options;
+    options.policy = "clairvoyant";
+    memset(&error, 0, sizeof error);
+    assert_int_equal(rp_cache_open_with(&options, &f->embedder, NULL, &cache, &error), RP_ERR_INVALID);
+    assert_non_null(strstr(error.text, "clairvoyant"));
+    assert_null(cache);
+}
+
+static int
+judge_says(void *context, const rp_judge_question *asked)
+{
+    fixture *f = context;
+    f->judge_calls++;
+    assert_str_equal(asked->prompt, rp_str_of(paraphrase));
+    assert_str_equal(asked->stored_prompt, rp_str_of(question));
+    assert_str_equal(asked->stored_answer, RP_STR("click reset"));
+    return f->judge_verdict;
+}
+
+/* Wants a judge about the nearest, and then does what it said. */
+static void
+want_judge(void *context, const rp_question *asked, double random01, rp_decision *out)
+{
+    (void)context;
+    (void)random01;
+    const int judge = asked->count ? asked->candidates[0].judge : RP_JUDGE_NO;
+    *out = (rp_decision){ .verdict = judge == RP_JUDGE_YES       ? RP_HIT
+                                     : judge == RP_JUDGE_UNASKED ? RP_NEED_JUDGE
+                                                                 : RP_MISS,
+                          .reason = "judge" };
+}
+
+static void
+test_a_judge_in_the_path_reads_both_prompts_and_the_answer(void **state)
+{
+    fixture *f = *state;
+    put(f, question, "click reset");
+    f->options.judge = (rp_judge){ .ask = judge_says, .context = f };
+    rp_decider *decider;
+    assert_int_equal(rp_decider_scripted(want_judge, NULL, &decider), RP_OK);
+    for (int verdict = RP_JUDGE_UNSURE; verdict <= RP_JUDGE_YES; verdict++) {
+        reopen_cache(f); /* replies are cold again: the judge's answer comes from the disk */
+        f->judge_verdict = verdict;
+        f->judge_calls = 0;
+        rp_arena arena;
+        rp_query query;
+        rp_arena_init(&arena, 0);
+        const rp_cache_request request = ask("alice", paraphrase);
+        assert_int_equal(rp_query_from_request(f->cache, &request, &arena, &query, NULL), RP_OK);
+        query.rules.decider = decider;
+        rp_lookup_all(f->cache, &query);
+        assert_int_equal(query.result.outcome,
+                         verdict == RP_JUDGE_YES ? RP_LOOKUP_HIT : RP_LOOKUP_MISS);
+        assert_int_equal(f->judge_calls, 1);
+        rp_query_fini(&query);
+        rp_arena_fini(&arena);
+    }
+    rp_decider_free(decider);
+}
+
 /* ---- admission ------------------------------------------------------------------------------------- */
 
 static void
@@ -997,6 +1088,30 @@ test_an_outcome_survives_its_bytes_and_damage_is_seen(void **state)
     rp_buffer_fini(&bytes);
 }
 
+static void
+test_what_a_policy_learned_outlives_the_process(void **state)
+{
+    fixture *f = *state;
+    char entry[33];
+    put_request(f, ask("alice", question), "click reset", entry);
+    expect(f, ask("alice", paraphrase), "semantic", "click reset");
+    assert_int_equal(rp_cache_feedback(f->cache, RP_STR("alice"), rp_str_of(entry), true, NULL),
+                     RP_OK);
+    expect(f, ask("alice", question), "exact", "click reset"); /* it was right: it stays */
+    rp_buffer saved;
+    rp_buffer_init(&saved, 0);
+    assert_false(rp_store_state_get(f->cache->store, RP_STR("policy/default"), &saved));
+    reopen_cache(f);
+    assert_true(rp_store_state_get(f->cache->store, RP_STR("policy/default"), &saved));
+    assert_true(saved.len > 0);
+    assert_int_equal(f->warnings, 0);
+    f->options.policy = "dual"; /* another policy cannot use it, and says so */
+    reopen_cache(f);
+    assert_int_equal(f->warnings, 1);
+    assert_non_null(strstr(f->warning, "default"));
+    rp_buffer_fini(&saved);
+}
+
 /* ---- explain ------------------------------------------------------------------------------------------------ */
 
 static void
@@ -1238,6 +1353,9 @@ main(void)
         T(test_shadow_reports_and_never_answers),
         T(test_a_broken_encoder_is_a_counted_miss),
         T(test_wrong_requests_are_refused_with_a_sentence),
+        T(test_a_read_only_cache_answers_and_takes_nothing),
+        T(test_what_cannot_be_opened_says_why),
+        T(test_a_judge_in_the_path_reads_both_prompts_and_the_answer),
         T(test_replies_that_are_not_whole_are_not_kept),
         T(test_each_rule_of_admission_has_a_name),
         T(test_size_shadow_and_user_have_rules_too),
@@ -1253,6 +1371,7 @@ main(void)
         T(test_feedback_is_written_down_and_a_wrong_answer_goes),
         T(test_a_miss_teaches_what_its_reply_shows),
         cmocka_unit_test(test_an_outcome_survives_its_bytes_and_damage_is_seen),
+        T(test_what_a_policy_learned_outlives_the_process),
         T(test_explain_shows_what_was_decided),
         T(test_an_export_can_be_imported_elsewhere),
         T(test_only_sound_vectors_of_our_encoder_are_trusted),
