@@ -1,9 +1,10 @@
 /* driver.h - the one driver around a policy: gathers evidence, asks, asks again.
  *
  * Evidence is gathered in order of cost and only as far as needed. Similarities
- * are given. Gates run on every candidate that could matter. Then the policy
- * decides; if it wants the verifier or a judge about one candidate, the driver
- * gets that and asks again, at most RP_DRIVER_ROUNDS_MAX times. Whatever is late,
+ * are given. Gates run on the nearest candidate. Then the policy decides; if it turns
+ * to another candidate, that one's gates run and it is asked again; if it wants the
+ * verifier or a judge about one, the driver gets that and asks again, at most
+ * RP_DRIVER_ROUNDS_MAX times. Whatever is late,
  * broken or unsure ends as a miss with a reason.
  *
  * A judge may be slow and far away. rp_drive_step therefore stops with
@@ -94,7 +95,7 @@ typedef struct rp_drive_state {
     const rp_features *features;                /* of the prompt, once made */
     rp_decision decision;
     rp_judge_question judge_question;           /* when RP_DRIVE_WANTS_JUDGE */
-    bool gated;                                 /* the gates have run */
+    bool gated;                                 /* the first gates have run */
     unsigned rounds;                            /* times the policy asked for more */
     unsigned verifier_calls, judge_calls;
     int64_t gate_us, policy_us, verify_us;

@@ -138,7 +138,7 @@ assert_miss(const fixture *f, const char *reason)
 }
 
 static void
-test_gates_run_before_the_policy_is_asked(void **state)
+test_gates_of_the_nearest_run_before_the_policy_is_asked(void **state)
 {
     fixture *f = *state;
     f->script.verdicts[0] = RP_HIT;
@@ -146,25 +146,45 @@ test_gates_run_before_the_policy_is_asked(void **state)
     assert_int_equal(f->state.decision.verdict, RP_HIT);
     assert_int_equal(f->script.asked, 1);
     assert_int_equal(f->script.last.count, 4);
-    assert_int_equal(f->texts, 4);
-    for (size_t i = 0; i < 4; i++)
-        assert_false(isnan(f->script.seen[i].alignment));
+    assert_int_equal(f->texts, 1);
+    assert_false(isnan(f->script.seen[0].alignment));
     assert_int_equal(f->script.seen[0].gates_fired, 0);
-    assert_true(f->script.seen[1].gates_fired & 1u << RP_GATE_NEGATION);
+    for (size_t i = 1; i < 4; i++)
+        assert_true(isnan(f->script.seen[i].alignment));
     assert_int_equal(f->verifies + f->judge_calls, 0); /* nobody asked for them */
     assert_true(f->script.random01 == 0.25);
+}
+
+static void
+test_gates_of_another_run_when_the_policy_turns_to_it(void **state)
+{
+    fixture *f = *state;
+    f->script.chosen = 1;
+    const rp_verdict turns[] = { RP_HIT, RP_NEED_VERIFIER, RP_NEED_JUDGE };
+    for (size_t i = 0; i < RP_COUNT(turns); i++) {
+        f->script.asked = f->texts = f->verifies = f->judge_calls = 0;
+        f->script.verdicts[0] = turns[i]; /* and a miss once it has seen what they say */
+        drive(f);
+        assert_int_equal(f->script.asked, 2);
+        assert_int_equal(f->texts, 2);
+        assert_true(f->script.seen[1].gates_fired & 1u << RP_GATE_NEGATION);
+        assert_int_equal(f->state.decision.verdict, RP_MISS);
+        assert_int_equal(f->verifies + f->judge_calls, 0);
+    }
 }
 
 static void
 test_candidates_that_cannot_matter_are_not_looked_at(void **state)
 {
     fixture *f = *state;
-    f->candidates[3].similarity = 0.1f;
-    f->input.min_similarity = 0.88f;
+    f->input.min_similarity = 0.96f;
     drive(f);
-    assert_int_equal(f->texts, 2);
-    assert_true(isnan(f->script.seen[2].alignment));
-    assert_true(isnan(f->script.seen[3].alignment));
+    assert_int_equal(f->texts, 0);
+    f->input.min_similarity = -1;
+    for (size_t i = 0; i < 4; i++)
+        f->candidates[i].similarity = 0.1f;
+    drive(f);
+    assert_int_equal(f->texts, 0);
 }
 
 static void
@@ -204,6 +224,19 @@ test_a_candidate_whose_text_is_gone_is_dropped(void **state)
     assert_true(f->state.candidates[0].verifier == 0.9f);
     assert_true(isnan(f->state.candidates[1].verifier));
     assert_int_equal(f->state.decision.verdict, RP_HIT);
+}
+
+static void
+test_a_chosen_candidate_whose_text_is_gone_is_dropped_too(void **state)
+{
+    fixture *f = *state;
+    f->gone = 3;
+    f->script.chosen = 2;
+    f->script.verdicts[0] = f->script.verdicts[1] = f->script.verdicts[2] = RP_HIT;
+    drive(f);
+    assert_int_equal(f->script.last.count, 3);
+    assert_int_equal(f->state.decision.verdict, RP_HIT);
+    assert_int_equal(f->state.candidates[f->state.decision.chosen].id, 4);
 }
 
 static void
@@ -379,11 +412,13 @@ main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        T(test_gates_run_before_the_policy_is_asked),
+        T(test_gates_of_the_nearest_run_before_the_policy_is_asked),
+        T(test_gates_of_another_run_when_the_policy_turns_to_it),
         T(test_candidates_that_cannot_matter_are_not_looked_at),
         T(test_a_hit_without_gates_waits_for_them),
         T(test_the_callers_own_similarity_overrules_the_policy),
         T(test_a_candidate_whose_text_is_gone_is_dropped),
+        T(test_a_chosen_candidate_whose_text_is_gone_is_dropped_too),
         T(test_a_broken_verifier_is_a_miss),
         T(test_a_judge_decides_and_its_doubt_is_a_miss),
         T(test_an_unsure_judge_may_be_followed_by_another),
