@@ -328,6 +328,7 @@ rp_store_credential_accept(rp_store *store, const uint8_t hash[32], rp_time now)
         place->accepted = RP_MAX(now, (rp_time)1);
         const bool old = !place->persisted || now < place->persisted ||
                          now - place->persisted >= CREDENTIAL_PERSIST_US;
+        rp_hot_trim(store, 0);
         if (!store->read_only && !store->paused && old) {
             place->persisted = now;
             push_credential(store, hash, place->accepted);

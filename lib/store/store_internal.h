@@ -134,6 +134,8 @@ bool rp_hot_init(rp_hot *hot, uint64_t bytes_max, size_t count_max);
 void rp_hot_fini(rp_store *store);
 /* Keep an entry that has its reply; takes its own reference. */
 void rp_hot_insert(rp_store *store, uint32_t slot, const rp_entry *entry);
+/* Keep within memory_max, with room for so many bytes more: call it when a table grew. */
+void rp_hot_trim(rp_store *store, size_t room);
 void rp_hot_drop(rp_store *store, uint32_t slot);
 uint64_t rp_store_memory_bytes(const rp_store *store);
 /* What is kept hot of `entry`: a reference to it, or a copy without what a hit does not

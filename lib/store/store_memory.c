@@ -79,22 +79,28 @@ hot_bytes_max(const rp_store *store)
 }
 
 void
-rp_hot_insert(rp_store *store, uint32_t slot, const rp_entry *entry)
+rp_hot_trim(rp_store *store, size_t room)
 {
     rp_hot *hot = &store->hot;
-    const size_t size = rp_entry_size_bytes(entry);
     hot->bytes_max = hot_bytes_max(store);
-    /* One reply may not push out most of the others. The eighth is a guess. */
-    if (rp_slots_at(&store->slots, slot)->hot || size > hot->bytes_max / 8)
-        return;
-    rp_s3fifo_set_budget(&hot->eviction, hot->bytes_max);
-    while (rp_s3fifo_bytes(&hot->eviction) + size > hot->bytes_max) {
+    while (rp_s3fifo_bytes(&hot->eviction) + room > hot->bytes_max) {
         const uint32_t victim = rp_s3fifo_evict(&hot->eviction, key_hash_of, hot);
         if (!victim)
             break;
         empty_place(store, victim);
         store->stats.evicted_memory++;
     }
+}
+
+void
+rp_hot_insert(rp_store *store, uint32_t slot, const rp_entry *entry)
+{
+    rp_hot *hot = &store->hot;
+    const size_t size = rp_entry_size_bytes(entry);
+    /* One reply may not push out most of the others. The eighth is a guess. */
+    if (rp_slots_at(&store->slots, slot)->hot || size > hot_bytes_max(store) / 8)
+        return;
+    /* The place first: it may need memory, which comes out of the same budget. */
     uint32_t place = hot->free_head;
     if (place)
         hot->free_head = place_at(hot, place)->next_free;
@@ -103,11 +109,15 @@ rp_hot_insert(rp_store *store, uint32_t slot, const rp_entry *entry)
         place = ++hot->top;
     else
         return;
+    rp_s3fifo_set_budget(&hot->eviction, hot->bytes_max);
+    rp_hot_trim(store, size);
     rp_entry_ref(entry);
     *place_at(hot, place) = (rp_hot_place){ entry, slot, 0 };
     rp_slots_at(&store->slots, slot)->hot = place;
     rp_s3fifo_insert(&hot->eviction, place, (uint32_t)size, rp_load_le64(entry->key.bytes));
     hot->count++;
+    /* The ghost list may have grown on the way. */
+    rp_hot_trim(store, 0);
 }
 
 const rp_entry *

@@ -513,6 +513,7 @@ evict_one(rp_store *store, writer_batch *batch, bool *found)
         store->doomed[store->doomed_count++] = number;
         store->stats.evicted_disk++;
     }
+    rp_hot_trim(store, 0); /* the ghost list may have grown */
     pthread_mutex_unlock(&store->lock);
     *found = number != 0;
     return number ? remove_doomed(store, batch, number) : 0;
@@ -615,6 +616,7 @@ reserve_slots(rp_store *store, size_t put_count)
     pthread_mutex_lock(&store->lock);
     rp_slots_growth_swap(&store->slots, &growth);
     const bool reserved = rp_slots_reserve(&store->slots, put_count);
+    rp_hot_trim(store, 0);
     pthread_mutex_unlock(&store->lock);
     rp_slots_growth_free(&growth);
     return reserved;
