@@ -1,0 +1,144 @@
+"""Identical requests in flight share one upstream call.
+
+What could go wrong: several calls where one would do, a follower that waits for ever
+because its leader failed or left, an event that a follower misses or gets twice, an
+answer of somebody else's request.
+"""
+import concurrent.futures
+import http.client
+import json
+import socket
+import time
+
+import pytest
+
+from proxy import chat_body
+
+
+def ask_in_background(pool, proxy, upstream, count, **arguments):
+    """Start `count` equal requests; return when the first reached the upstream and the
+    others have had time to join it."""
+    futures = [pool.submit(proxy.chat, **arguments)]
+    upstream.wait_for(1)
+    futures += [pool.submit(proxy.chat, **arguments) for _ in range(count - 1)]
+    time.sleep(0.5)
+    return futures
+
+
+@pytest.mark.parametrize("loops", [1, 3])
+@pytest.mark.parametrize("stream", [False, True])
+def test_one_call_serves_all(start, upstream, loops, stream):
+    proxy = start("threads: { loops: %d }" % loops)
+    proxy.accept()
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        futures = ask_in_background(pool, proxy, upstream, 12, prompt="Same", stream=stream,
+                                    headers={"X-Test": "gate-mid" if stream else "gate"})
+        upstream.gate.set()
+        replies = [future.result() for future in futures]
+    assert upstream.count() == 1
+    assert len({reply.text for reply in replies}) == 1 and "Answer" in replies[0].text
+    collapsed = [reply for reply in replies if "collapsed" in reply.headers["cache-status"]]
+    assert len(collapsed) == 11
+    assert all(reply.cache == "miss" for reply in replies)
+    # A cookie is the leader's own.
+    assert not any("set-cookie" in reply.headers for reply in collapsed)
+    if stream:
+        assert all(reply.events[-1] == "[DONE]" for reply in replies)
+        assert len({tuple(reply.events) for reply in replies}) == 1
+    assert proxy.chat("Same").cache == "hit"
+
+
+def test_different_questions_and_callers_do_not_share(proxy, upstream):
+    proxy.accept("sk-test-2")
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(proxy.chat, prompt, {"X-Test": "gate"}, key, **fields)
+                   for prompt, key, fields in (("A", "sk-test-1", {}), ("B", "sk-test-1", {}),
+                                               ("A", "sk-test-2", {}), ("A", "sk-test-1", {"n": 2}))]
+        upstream.wait_for(4)
+        upstream.gate.set()
+        assert len({future.result().text for future in futures}) == 4
+
+
+def test_several_answers_are_never_shared(proxy, upstream):
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(proxy.chat, "Twice", {"X-Test": "gate"}, n=2) for _ in range(2)]
+        upstream.wait_for(2)
+        upstream.gate.set()
+        assert all(future.result().status == 200 for future in futures)
+
+
+@pytest.mark.parametrize("failure", ["status=500", "status=429", "reset"])
+def test_followers_go_on_alone_when_the_leader_fails(proxy, upstream, failure):
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        leader = pool.submit(proxy.chat, "Same", {"X-Test": "gate," + failure})
+        upstream.wait_for(1)
+        followers = [pool.submit(proxy.chat, "Same") for _ in range(3)]
+        time.sleep(0.5)
+        assert upstream.count() == 1
+        upstream.gate.set()
+        assert leader.result().status == {"reset": 502}.get(failure, int(failure[-3:] if failure != "reset" else 0))
+        replies = [follower.result() for follower in followers]
+    assert all(reply.status == 200 and reply.cache == "miss" for reply in replies)
+    assert not any("collapsed" in reply.headers["cache-status"] for reply in replies)
+    assert upstream.count() >= 4  # the first may have been tried twice (reset)
+
+
+def open_chat(proxy, prompt, wish, key="sk-test-1", **fields):
+    """A request on a plain socket that can be left at any time."""
+    connection = socket.create_connection(proxy.address, timeout=30)
+    body = json.dumps(chat_body(prompt, **fields)).encode()
+    connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "
+                       + key.encode() + b"\r\nX-Test: " + wish.encode()
+                       + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+    return connection
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_leader_that_leaves_does_not_harm_those_who_follow(proxy, upstream, stream):
+    wish = "gate-mid" if stream else "gate"
+    leader = open_chat(proxy, "Same", wish, stream=stream)
+    upstream.wait_for(1)
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        followers = [pool.submit(proxy.chat, "Same", stream=stream) for _ in range(3)]
+        time.sleep(0.5)
+        leader.close()
+        time.sleep(0.3)
+        upstream.gate.set()
+        replies = [follower.result() for follower in followers]
+    assert upstream.count() == 1
+    assert all(reply.status == 200 and "Answer" in reply.text for reply in replies)
+    assert proxy.chat("Same", stream=stream).cache == "hit"
+
+
+def test_when_all_have_left_the_upstream_is_left_too(proxy, upstream):
+    leader = open_chat(proxy, "Same", "gate-mid,pace=0.05", stream=True)
+    upstream.wait_for(1)
+    follower = open_chat(proxy, "Same", "", stream=True)
+    time.sleep(0.3)
+    leader.close()
+    time.sleep(0.2)
+    follower.close()
+    time.sleep(0.2)
+    upstream.gate.set()
+    until = time.monotonic() + 20
+    while upstream.broken_pipes == 0:
+        assert time.monotonic() < until, "the upstream call was not aborted"
+        time.sleep(0.02)
+    assert proxy.chat("Same", stream=True).cache == "miss"
+
+
+def test_a_slow_follower_gets_every_event(proxy, upstream):
+    connection = http.client.HTTPConnection(*proxy.address, timeout=30)
+    leader = open_chat(proxy, "Slow " * 200, "gate-mid", stream=True)
+    upstream.wait_for(1)
+    connection.request("POST", "/v1/chat/completions",
+                       json.dumps(chat_body("Slow " * 200, stream=True)),
+                       {"Authorization": "Bearer sk-test-1"})
+    time.sleep(0.3)
+    upstream.gate.set()
+    time.sleep(0.5)
+    reply = connection.getresponse()
+    text = reply.read().decode()
+    assert text.endswith("data: [DONE]\n\n")
+    leader.close()
+    connection.close()

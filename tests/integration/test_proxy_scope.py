@@ -1,0 +1,96 @@
+"""Nobody gets an answer that belongs to somebody else.
+
+What could go wrong: two callers share by accident; a caller without a credential, or with
+one that was revoked, is answered from the store.
+"""
+
+
+def test_callers_with_different_keys_share_nothing(proxy, upstream):
+    proxy.accept("sk-test-2")
+    proxy.chat("My balance is what?", key="sk-test-1")
+    assert proxy.chat("My balance is what?", key="sk-test-2").cache == "miss"
+    assert upstream.count() == 2
+
+
+def test_without_a_credential_the_cache_has_no_part(proxy, upstream):
+    for _ in range(2):
+        reply = proxy.chat("Hello", key=None)
+        assert (reply.status, reply.cache) == (200, "bypass")
+        assert "detail=no-credential" in reply.headers["cache-status"]
+    assert upstream.count() == 2
+
+
+def test_a_key_gets_hits_only_after_the_upstream_accepted_it(start, upstream):
+    proxy = start()
+    first = proxy.chat("Hello", key="sk-new")
+    assert (first.cache, first.reason) == ("miss", "credential-unproven")
+    assert proxy.chat("Hello", key="sk-new").cache == "hit"
+
+
+def test_a_revoked_key_gets_no_hits(proxy, upstream):
+    proxy.chat("Hello", key="sk-gone")
+    assert proxy.chat("Hello", key="sk-gone").cache == "hit"
+    upstream.rejected_keys.add("sk-gone")
+    # Until the upstream has spoken again, the key is still good for what is stored.
+    assert proxy.chat("Something else", key="sk-gone").status == 401
+    reply = proxy.chat("Hello", key="sk-gone")
+    assert (reply.status, reply.cache) == (401, "miss")
+
+
+def test_an_acceptance_ends_with_credential_ttl(start, upstream):
+    import time
+    proxy = start("credential_ttl: 1s")
+    proxy.chat("Hello")
+    assert proxy.chat("Hello").cache == "hit"
+    time.sleep(1.1)
+    assert proxy.chat("Hello").cache == "miss"
+
+
+def test_a_configured_tenant_joins_its_callers(start, upstream):
+    proxy = start('tenants: [ { name: support, keys: [ sk-support-1, sk-support-2 ], '
+                  'upstream_key: sk-upstream } ]')
+    text = proxy.chat("Opening hours?", key="sk-support-1").text
+    reply = proxy.chat("Opening hours?", key="sk-support-2")
+    assert (reply.cache, reply.text) == ("hit", text)
+    assert upstream.requests[0].headers["authorization"] == "Bearer sk-upstream"
+    assert proxy.chat("Opening hours?", key="sk-stranger").cache == "miss"
+
+
+def test_a_tenant_that_forwards_keys_waits_for_each_to_be_accepted(start, upstream):
+    proxy = start("tenants: [ { name: support, keys: [ sk-support-1, sk-support-2 ] } ]")
+    proxy.chat("Opening hours?", key="sk-support-1")
+    upstream.rejected_keys.add("sk-support-2")
+    assert proxy.chat("Opening hours?", key="sk-support-2").status == 401
+    assert proxy.chat("Opening hours?", key="sk-support-1").cache == "hit"
+
+
+def test_anonymous_callers_only_where_configured(start, upstream):
+    proxy = start("tenants: [ { name: public, anonymous: true } ]")
+    assert proxy.chat("Hello", key=None).cache == "miss"
+    assert proxy.chat("Hello", key=None).cache == "hit"
+    assert proxy.chat("Hello", key="sk-somebody").cache == "miss"
+
+
+def test_namespaces_divide_a_tenant(proxy):
+    proxy.chat("Hello", headers={"X-Reprise-Namespace": "a"})
+    assert proxy.chat("Hello", headers={"X-Reprise-Namespace": "a"}).cache == "hit"
+    assert proxy.chat("Hello", headers={"X-Reprise-Namespace": "b"}).cache == "miss"
+    assert proxy.chat("Hello").cache == "miss"
+    assert proxy.chat("Hello", headers={"x-portkey-cache-namespace": "a"}).cache == "hit"
+
+
+def test_personal_prompts_answer_the_same_user_only(proxy):
+    proxy.chat("What is on my calendar?", user="anna")
+    assert proxy.chat("What is on my calendar?", user="anna").cache == "hit"
+    assert proxy.chat("What is on my calendar?", user="bert").cache == "miss"
+
+
+def test_no_secret_and_no_prompt_reaches_logs(proxy):
+    import time
+    proxy.chat("zebra crossing prompt", key="sk-very-secret")
+    proxy.chat("zebra crossing prompt", key="sk-very-secret")
+    time.sleep(0.3)
+    with open(proxy.access_log) as file:
+        text = file.read() + "".join(proxy.lines)
+    assert "zebra" not in text and "very-secret" not in text
+    assert '"outcome":"hit"' in text and '"outcome":"miss"' in text
