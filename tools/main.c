@@ -13,6 +13,7 @@ typedef struct command_row {
 
 /* The order is that of the help text. */
 static const command_row commands[] = {
+    { "serve", rp_command_serve, "the caching proxy" },
     { "bench", rp_command_bench, "measure: search, embed, policy, serve" },
     { "embed", rp_command_embed, "texts in, vectors out" },
     { "tokenize", rp_command_tokenize, "texts in, token ids out" },
