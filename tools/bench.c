@@ -13,6 +13,7 @@ static const struct {
 } benches[] = {
     { "search", rp_command_bench_search, "the vector index against exact search" },
     { "serve", rp_command_bench_serve, "the whole server over loopback, beside nginx" },
+    { "tokenize", rp_command_bench_tokenize, "a tokenizer on texts of yours" },
 };
 
 static void
@@ -20,7 +21,7 @@ print_help(FILE *out)
 {
     fputs("Usage: reprise bench WHAT [options]\n\n", out);
     for (size_t i = 0; i < sizeof benches / sizeof benches[0]; i++)
-        fprintf(out, "  %-8s %s\n", benches[i].name, benches[i].summary);
+        fprintf(out, "  %-9s %s\n", benches[i].name, benches[i].summary);
     fputs("\nEach takes --json and --help.\n", out);
 }
 

@@ -21,6 +21,7 @@ rp_command rp_command_embed;
 rp_command rp_command_bench_serve;
 rp_command rp_command_client; /* lookup, store, ... reembed */
 rp_command rp_command_demo;
+rp_command rp_command_bench_tokenize;
 rp_command rp_command_mock_llm;
 rp_command rp_command_model;
 rp_command rp_command_serve;

@@ -213,14 +213,36 @@ rp_bpe_encode_word(const rp_bpe *bpe, rp_str word, rp_sink *sink)
 
 enum { CLASS_LETTER, CLASS_NUMBER, CLASS_SPACE, CLASS_OTHER };
 
+/* Almost all text is ASCII, for which three dependent loads would be slow. The test of
+ * all code points against Hugging Face tokenizers holds it to the table. */
+static inline int
+ascii_class(uint8_t byte)
+{
+    return (uint8_t)((byte | 0x20) - 'a') < 26 ? CLASS_LETTER
+           : (uint8_t)(byte - '0') < 10        ? CLASS_NUMBER
+           : byte == ' ' || (uint8_t)(byte - 9) < 5 ? CLASS_SPACE
+                                                    : CLASS_OTHER;
+}
+
 static inline int
 class_of(uint32_t point)
 {
+    if (point < 0x80)
+        return ascii_class((uint8_t)point);
     const uint16_t flags = rp_unicode_of(point)->flags;
     return flags & RP_UNICODE_LETTER        ? CLASS_LETTER
            : flags & RP_UNICODE_NUMBER      ? CLASS_NUMBER
            : flags & RP_UNICODE_REGEX_SPACE ? CLASS_SPACE
                                             : CLASS_OTHER;
+}
+
+/* The class of the character at *at (< end), which is moved behind it. */
+static inline int
+next_class(const char **at, const char *end)
+{
+    if ((uint8_t)**at < 0x80)
+        return ascii_class((uint8_t)*(*at)++);
+    return class_of(rp_utf8_next(at, end));
 }
 
 static size_t
@@ -239,8 +261,14 @@ static const char *
 skip_class(const char *at, const char *end, int class)
 {
     while (at < end) {
+        if ((uint8_t)*at < 0x80) {
+            if (ascii_class((uint8_t)*at) != class)
+                break;
+            at++;
+            continue;
+        }
         const char *next = at;
-        if (class_of(rp_utf8_next(&next, end)) != class)
+        if (next_class(&next, end) != class)
             break;
         at = next;
     }
@@ -258,12 +286,12 @@ gpt2_match(const char *at, const char *end)
             return at + len;
     }
     const char *next = at;
-    const int class = class_of(rp_utf8_next(&next, end));
+    const int class = next_class(&next, end);
     if (class != CLASS_SPACE)
         return skip_class(next, end, class);
     if (*at == ' ' && next < end) {
         const char *after = next;
-        const int follows = class_of(rp_utf8_next(&after, end));
+        const int follows = next_class(&after, end);
         if (follows != CLASS_SPACE)
             return skip_class(after, end, follows);
     }
@@ -271,7 +299,7 @@ gpt2_match(const char *at, const char *end)
     const char *last = at;
     while (next < end) {
         const char *after = next;
-        if (class_of(rp_utf8_next(&after, end)) != CLASS_SPACE)
+        if (next_class(&after, end) != CLASS_SPACE)
             break;
         last = next;
         next = after;
