@@ -1,6 +1,7 @@
 /* tokenize.c - `reprise tokenize`: the token ids of each text, as a model sees them. */
 #include "base/buffer.h"
 #include "base/bytes.h"
+#include "embed/registry.h"
 #include "text/tokenizer.h"
 #include "tools/command.h"
 #include "tools/input.h"
@@ -9,7 +10,6 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 typedef struct tokenize_options {
     const char *model;
@@ -55,33 +55,22 @@ parse_arguments(int argc, char **argv, tokenize_options *o, int *exit_status)
     return true;
 }
 
-static bool
-is_folder(const char *path)
+/* The tokenizer.json of a model, or that file itself. */
+static rp_status
+find_tokenizer(const char *model, char *out, size_t size, rp_error *error)
 {
-    struct stat about;
-    return stat(path, &about) == 0 && S_ISDIR(about.st_mode);
-}
-
-/* The tokenizer.json of a folder, of that file itself, or of a model by name, where
- * lib/embed/registry.h says that models lie. False: too long a path. */
-static bool
-find_tokenizer(const char *model, char *out, size_t size)
-{
-    const char *models = getenv("REPRISE_MODELS"), *data = getenv("XDG_DATA_HOME"),
-               *home = getenv("HOME");
+    char folder[PATH_MAX];
     int len;
-    if (is_folder(model))
-        len = snprintf(out, size, "%s/tokenizer.json", model);
-    else if (rp_str_ends_with(rp_str_of(model), RP_STR(".json")) || strchr(model, '/'))
+    if (rp_str_ends_with(rp_str_of(model), RP_STR(".json"))) {
         len = snprintf(out, size, "%s", model);
-    else if (models && *models)
-        len = snprintf(out, size, "%s/%s/tokenizer.json", models, model);
-    else if (data && *data)
-        len = snprintf(out, size, "%s/reprise/models/%s/tokenizer.json", data, model);
-    else
-        len = snprintf(out, size, "%s/.local/share/reprise/models/%s/tokenizer.json",
-                       home ? home : "", model);
-    return len > 0 && (size_t)len < size;
+    } else {
+        const rp_status status = rp_model_resolve(model, folder, sizeof folder, error);
+        if (status)
+            return status;
+        len = snprintf(out, size, "%s/tokenizer.json", folder);
+    }
+    return len > 0 && (size_t)len < size ? RP_OK
+                                         : rp_fail(error, RP_ERR_LIMIT, "--model is too long a path");
 }
 
 /* Room for all ids of one text, kept from text to text. */
@@ -170,11 +159,8 @@ rp_command_tokenize(int argc, char **argv)
     char path[PATH_MAX];
     rp_error error = { { 0 } };
     rp_tokenizer *tokenizer = NULL;
-    if (!find_tokenizer(o.model, path, sizeof path))
-        rp_fail(&error, RP_ERR_LIMIT, "--model is too long for a path");
-    else if (rp_tokenizer_open(path, &tokenizer, &error) == RP_OK)
-        error.text[0] = 0;
-    if (!tokenizer) {
+    if (find_tokenizer(o.model, path, sizeof path, &error) != RP_OK ||
+        rp_tokenizer_open(path, &tokenizer, &error) != RP_OK) {
         fprintf(stderr, "reprise tokenize: %s\n", error.text);
         return RP_EXIT_USAGE;
     }
