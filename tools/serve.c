@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "server/admin.h"
 #include "server/config.h"
 #include "server/server.h"
 
@@ -121,7 +122,7 @@ notify_systemd(const char *state)
 }
 
 static void
-reload(rp_server *server, const arguments *given)
+reload(rp_server *server, rp_admin *admin, const arguments *given)
 {
     const rp_config *config;
     rp_error error = { { 0 } };
@@ -135,6 +136,8 @@ reload(rp_server *server, const arguments *given)
             rp_log(RP_LOG_ERROR, "the old configuration stays: %s", error.text);
         rp_config_unref(config);
     }
+    if (rp_admin_reload_tls(admin, &error) != RP_OK)
+        rp_log(RP_LOG_ERROR, "the admin listener keeps its certificate: %s", error.text);
     notify_systemd("READY=1");
 }
 
@@ -156,14 +159,15 @@ drain_and_stop(rp_server *server, const sigset_t *signals, int64_t timeout_us)
 }
 
 static void
-wait_for_signals(rp_server *server, const sigset_t *signals, const arguments *given)
+wait_for_signals(rp_server *server, rp_admin *admin, const sigset_t *signals,
+                 const arguments *given)
 {
     for (;;) {
         int signal;
         if (sigwait(signals, &signal) != 0)
             continue;
         if (signal == SIGHUP) {
-            reload(server, given);
+            reload(server, admin, given);
             continue;
         }
         const rp_config *config = rp_server_config(server);
@@ -194,11 +198,21 @@ serve(const rp_config *config, const arguments *given)
         return status == RP_ERR_INVALID || status == RP_ERR_NOT_FOUND ? RP_EXIT_USAGE
                                                                       : RP_EXIT_FAILED;
     }
+    rp_admin *admin;
+    if (rp_admin_start(server, &admin, &error) != RP_OK) {
+        fprintf(stderr, "reprise serve: %s\n", error.text);
+        rp_server_stop(server);
+        return RP_EXIT_USAGE;
+    }
+    rp_log(RP_LOG_INFO, "admin listener on %.*s, its token in %s/admin.token unless configured",
+           RP_FMT(rp_admin_address(admin)), config->data);
     rp_log(RP_LOG_INFO, "listening on %.*s, upstream %s", RP_FMT(rp_server_address(server)),
            config->upstreams[0].url);
     notify_systemd("READY=1");
-    wait_for_signals(server, &signals, given);
+    wait_for_signals(server, admin, &signals, given);
+    rp_admin_stop(admin);
     rp_server_stop(server);
+    rp_admin_free(admin);
     return RP_EXIT_DONE;
 }
 
