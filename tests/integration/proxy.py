@@ -133,6 +133,16 @@ class Proxy:
     def chat(self, prompt, headers=None, key="sk-test-1", **fields):
         return self.call(body=chat_body(prompt, **fields), headers=headers, key=key)
 
+    def wait_for_hit(self, prompt, headers=None, **arguments):
+        """An entry enters the index after its commit, so a paraphrase may come too soon."""
+        for _ in range(PATIENCE * 20):
+            reply = self.chat(prompt, {**(headers or {}), "Cache-Control": "only-if-cached"},
+                              **arguments)
+            if reply.status != 504:
+                return reply
+            threading.Event().wait(0.05)
+        raise AssertionError("never a hit: " + str(reply.reason))
+
     def accept(self, key="sk-test-1"):
         """Let the upstream accept this key, so that it may get hits."""
         assert self.call("GET", "/v1/models", key=key).status == 200

@@ -161,7 +161,7 @@ class Upstream:
             return self._send_json(connection, status, error("as you wished", "wished"),
                                    [("retry-after", "7"), ("x-ratelimit-remaining-requests", "0")])
         path = request.target.split("?")[0]
-        if path in ("/v1/chat/completions", "/v1/completions"):
+        if request.method == "POST" and path in ("/v1/chat/completions", "/v1/completions"):
             return self._complete(connection, request, path == "/v1/chat/completions")
         if path == "/v1/models":
             return self._send_json(connection, 200, {"object": "list", "data": [
