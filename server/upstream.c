@@ -498,7 +498,8 @@ make_flight_key(const rp_visit *visit, rp_flight_key *out)
     rp_sha256_init(&hash);
     rp_sha256_update(&hash, (rp_str){ (const char *)query->key.bytes, sizeof query->key.bytes });
     rp_sha256_update(&hash, (rp_str){ form, sizeof form });
-    if (query->volatility.personal || query->volatility.temporal) {
+    const rp_volatility words = rp_query_volatility(query);
+    if (words.personal || words.temporal) {
         rp_sha256_update(&hash, (rp_str){ (const char *)query->user_hash, 16 });
         rp_sha256_update(&hash, (rp_str){ (const char *)query->metadata_hash, 16 });
     }

@@ -24,7 +24,7 @@ lifetime_us(const rp_query *query)
     if (rules->ttl_max_us && (ttl_us == 0 || ttl_us > rules->ttl_max_us))
         ttl_us = rules->ttl_max_us;
     /* Nothing temporal answers after volatile_ttl: why keep it? */
-    if (query->volatility.temporal && (ttl_us == 0 || ttl_us > rules->volatile_ttl_us))
+    if (rp_query_volatility(query).temporal && (ttl_us == 0 || ttl_us > rules->volatile_ttl_us))
         ttl_us = rules->volatile_ttl_us;
     return ttl_us;
 }
@@ -76,6 +76,7 @@ draft_entry(const rp_query *query, const rp_admission *admission, rp_str scope_f
             rp_entry *draft)
 {
     const int64_t ttl_us = lifetime_us(query);
+    const rp_volatility words = rp_query_volatility(query);
     const bool overflows = ttl_us > INT64_MAX - query->now;
     *draft = (rp_entry){
         .scope = query->scope,
@@ -83,8 +84,8 @@ draft_entry(const rp_query *query, const rp_admission *admission, rp_str scope_f
         .stratum = query->stratum,
         .created = query->now,
         .expires = ttl_us && !overflows ? query->now + ttl_us : 0,
-        .flags = (query->volatility.personal ? RP_ENTRY_PERSONAL : 0u) |
-                 (query->volatility.temporal ? RP_ENTRY_TEMPORAL : 0u) |
+        .flags = (words.personal ? RP_ENTRY_PERSONAL : 0u) |
+                 (words.temporal ? RP_ENTRY_TEMPORAL : 0u) |
                  (admission->is_static ? RP_ENTRY_STATIC : 0u),
         .input_tokens = admission->usage.input_tokens,
         .output_tokens = admission->usage.output_tokens,

@@ -198,6 +198,7 @@ void
 rp_explain_write(rp_cache *cache, const rp_query *query, rp_buffer *out)
 {
     const rp_lookup_result *result = &query->result;
+    const rp_volatility words = rp_query_volatility(query);
     rp_json_writer writer;
     rp_json_writer_init(&writer, out);
     rp_json_open(&writer, '{');
@@ -206,8 +207,8 @@ rp_explain_write(rp_cache *cache, const rp_query *query, rp_buffer *out)
     put_label(&writer, "reason", result->reason);
     put_label(&writer, "eligible", query->tier == RP_TIER_NONE ? "none" : tier_label(query->tier));
     put_scope(&writer, query);
-    put_bool(&writer, "personal", query->volatility.personal);
-    put_bool(&writer, "temporal", query->volatility.temporal);
+    put_bool(&writer, "personal", words.personal);
+    put_bool(&writer, "temporal", words.temporal);
     put_bool(&writer, "may_read", query->may_read);
     put_bool(&writer, "may_write", query->may_write);
     put_double(&writer, "similarity", result->similarity);

@@ -219,9 +219,12 @@ fill_epochs(rp_cache *cache, rp_caller *caller, uint64_t epoch[3])
 /* Words that make an answer personal or temporal count in both tiers. The exact tier may
  * have no fuzzy part; then the last turn's JSON is read as text, which finds the same
  * words. Embeddings are a function of their text alone. */
-static rp_volatility
-volatility_of(const rp_request *request)
+rp_volatility
+rp_query_volatility(const rp_query *query)
 {
+    const rp_request *request = query->request;
+    if (query->words_known)
+        return query->words;
     if (request->wire == RP_WIRE_EMBEDDINGS)
         return (rp_volatility){ 0 };
     return rp_prompt_volatility(request->prompt.len ? request->prompt : request->last_turn);
@@ -312,7 +315,7 @@ rp_query_prepare(rp_cache *cache, rp_query *query)
         end_bypass(cache, query, "scope");
         return status;
     }
-    query->volatility = volatility_of(request);
+    query->words_known = false;
     query->may_read = !controls->no_read;
     query->may_write = !controls->no_write && !cache->read_only;
     if (!query->may_read) {
@@ -323,6 +326,12 @@ rp_query_prepare(rp_cache *cache, rp_query *query)
 }
 
 /* ---- replay ----------------------------------------------------------------------- */
+
+static bool
+is_of_key(const rp_query *query, const rp_entry *entry)
+{
+    return memcmp(entry->key.bytes, query->key.bytes, sizeof query->key.bytes) == 0;
+}
 
 const char *
 rp_replay_refusal(const rp_query *query, const rp_entry *entry)
@@ -338,9 +347,12 @@ rp_replay_refusal(const rp_query *query, const rp_entry *entry)
     if (controls->min_fresh_us >= 0 && entry->expires &&
         entry->expires - query->now < controls->min_fresh_us)
         return "min-fresh";
-    /* The new prompt and the stored one must both be harmless, or come from the same user. */
-    const bool temporal = query->volatility.temporal || (entry->flags & RP_ENTRY_TEMPORAL);
-    const bool personal = query->volatility.personal || (entry->flags & RP_ENTRY_PERSONAL);
+    /* The new prompt and the stored one must both be harmless, or come from the same user.
+     * Equal keys mean equal words: then the flags of the entry speak for both. */
+    const rp_volatility words = is_of_key(query, entry) ? (rp_volatility){ 0 }
+                                                        : rp_query_volatility(query);
+    const bool temporal = words.temporal || (entry->flags & RP_ENTRY_TEMPORAL);
+    const bool personal = words.personal || (entry->flags & RP_ENTRY_PERSONAL);
     if ((temporal || personal) &&
         (!rp_equal_constant_time(entry->user_hash, query->user_hash, sizeof query->user_hash) ||
          !rp_equal_constant_time(entry->metadata_hash, query->metadata_hash,
@@ -419,12 +431,6 @@ go_on_after_exact(rp_cache *cache, rp_query *query)
     }
     query->result.outcome = RP_LOOKUP_WANTS_SEMANTIC;
     query->result.reason = "no-key";
-}
-
-static bool
-is_of_key(const rp_query *query, const rp_entry *entry)
-{
-    return memcmp(entry->key.bytes, query->key.bytes, sizeof query->key.bytes) == 0;
 }
 
 /* Answer with this entry of the exact tier, or go on. The reference is taken over. */
@@ -784,6 +790,8 @@ rp_lookup_semantic(rp_cache *cache, rp_query *query)
         end_miss(cache, query, "embed");
         return;
     }
+    query->words = rp_query_volatility(query); /* asked about every candidate */
+    query->words_known = true;
     const int64_t started = rp_clock_monotonic_us(cache->clock);
     if (query->deadline_us && started >= query->deadline_us) {
         end_miss(cache, query, "deadline");

@@ -102,7 +102,8 @@ typedef struct rp_query {
     rp_scope scope;
     rp_key key;
     rp_stratum stratum;
-    rp_volatility volatility;
+    rp_volatility words;  /* use rp_query_volatility */
+    bool words_known;
     uint8_t user_hash[16], metadata_hash[16];
     rp_time now;
     double random01;
@@ -129,6 +130,10 @@ void rp_query_fini(rp_query *query);
  * (go on). Fails: RP_ERR_INVALID, RP_ERR_LIMIT, RP_ERR_NOMEM: a bypass too, so the
  * status is for tests; result.reason says why. */
 rp_status rp_query_prepare(rp_cache *cache, rp_query *query);
+
+/* Whether the prompt has personal or temporal words. Looked for when first needed: an exact
+ * hit asks the same words as its entry, which remembers what they were. */
+rp_volatility rp_query_volatility(const rp_query *query);
 
 /* Exact tier. HIT, SHADOW_HIT, COLD, WANTS_SEMANTIC or MISS. No disk, no waiting. */
 void rp_lookup_exact(rp_cache *cache, rp_query *query);

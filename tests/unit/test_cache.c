@@ -408,7 +408,9 @@ test_each_rule_of_replay_is_kept_by_itself(void **state)
     rp_query_init(&query);
     query.now = 1000000000;
     query.rules.volatile_ttl_us = 500;
+    query.words_known = true;
     rp_entry entry = { .created = query.now - 600, .expires = query.now + 100 };
+    entry.key.bytes[5] = 1; /* another prompt */
     assert_null(rp_replay_refusal(&query, &entry));
 
     rp_entry other = entry;
@@ -433,7 +435,7 @@ test_each_rule_of_replay_is_kept_by_itself(void **state)
     /* Personal or temporal, whether it is the stored prompt or the new one. */
     for (int side = 0; side < 2; side++) {
         other = entry;
-        query.volatility = (rp_volatility){ .personal = side == 0 };
+        query.words = (rp_volatility){ .personal = side == 0 };
         other.flags = side == 1 ? RP_ENTRY_PERSONAL : 0;
         assert_null(rp_replay_refusal(&query, &other));
         other.user_hash[0] = 1;
@@ -442,7 +444,7 @@ test_each_rule_of_replay_is_kept_by_itself(void **state)
         other.metadata_hash[15] = 1;
         assert_string_equal(rp_replay_refusal(&query, &other), "personal");
         other.metadata_hash[15] = 0;
-        query.volatility = (rp_volatility){ .temporal = side == 0 };
+        query.words = (rp_volatility){ .temporal = side == 0 };
         other.flags = side == 1 ? RP_ENTRY_TEMPORAL : 0;
         assert_string_equal(rp_replay_refusal(&query, &other), "volatile");
         other.created = query.now - 500;
