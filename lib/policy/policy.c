@@ -30,6 +30,8 @@ static const rp_policy_kind *const kinds[] = {
     &rp_policy_verified_iid,
     &rp_policy_verified_sigmoid,
     &rp_policy_verified_sigmoid_probability,
+    &rp_policy_verified_plus,
+    &rp_policy_calibrated,
 };
 
 const char *
@@ -161,7 +163,7 @@ read_spec(rp_str spec, const rp_policy_kind **kind_out, rp_policy_options *optio
         if (rp_str_equal(name, rp_str_of(kinds[i]->name)))
             kind = kinds[i];
     if (!kind) {
-        char known[288] = "";
+        char known[320] = "";
         size_t at = 0;
         for (size_t i = 0; i < RP_COUNT(kinds) && at < sizeof known - 32; i++)
             at += (size_t)snprintf(known + at, sizeof known - at, "%s%s", at ? ", " : "",
@@ -199,6 +201,7 @@ rp_policy_new(rp_str spec, double error_max, rp_policy **out, rp_error *error)
         .hit_error_max = 0.10,
         .hint_similarity = 0.70, /* algorithms.md 7: a third-party band of .70-.85 */
         .verifier_min = 0.90,    /* a guess; a calibrated verifier's .9 is 10 % of hits */
+        .audit = 0.05,       /* measured: docs/policies.md */
         .judge_min = 0.80,       /* Krites' grey zone starts there (arXiv:2602.13165) */
     };
     if (!isnan(error_max)) {

@@ -1,0 +1,554 @@
+/* learner.c - the learner of learner.h. */
+#include "learner.h"
+
+#include "base/bytes.h"
+#include "logistic.h"
+#include <math.h>
+
+enum {
+    FIT_EVERY_MIN = 16,  /* outcomes between two fits; grows with the number held */
+    CUT_EVERY = 16,      /* questions between two choices of the cut */
+    BINS = 128,          /* of risk, on a logarithmic scale */
+    OUTCOMES_MIN = 60,   /* before these only the cold cut serves */
+    NEWTON_MAX = 8,
+    LEDGER_HORIZON = 4000,
+    PAUSE = 200,
+    DRIFT_MIN = 8,       /* explored hits or grey misses before an alarm */
+};
+
+static const double RISK_LEAST = 1e-4;   /* the left end of the bins */
+static const double PRIOR_WEIGHT = 8;    /* outcomes that the pooled model is worth; a guess */
+static const double WEIGHT_MAX = 30;     /* of one outcome: an explored hit at 3 % */
+static const double COLD_CUT = 0.10;     /* of the initial model: cosine about .98 */
+static const double INFLATION_CONFIDENCE = 0.75; /* measured: docs/policies.md */
+static const double INFLATION_PRIOR = 2;         /* explored wrongs that prior belief is worth */
+static const double EXPLORED_FADE = 0.995;
+static const double GREY_FADE = 0.98;
+
+/* ---- evidence and model -------------------------------------------------------------- */
+
+rp_evidence
+rp_evidence_of_similarity(float similarity)
+{
+    rp_evidence e = { { 1 } };
+    e.x[1] = (similarity - 0.85f) / 0.1f;
+    /* A second slope above .93: calibration curves bend there. */
+    e.x[2] = fmaxf(0, similarity - 0.93f) / 0.05f;
+    return e;
+}
+
+rp_evidence
+rp_evidence_of(const rp_candidate *candidate, float similarity_second)
+{
+    rp_evidence e = rp_evidence_of_similarity(candidate->similarity);
+    const float margin = candidate->similarity - similarity_second;
+    e.x[3] = margin > 0 ? fminf(margin, 0.2f) / 0.1f : 0; /* 0 for NaN */
+    if (!isnan(candidate->alignment))
+        e.x[4] = (candidate->alignment - 0.6f) / 0.2f;
+    e.x[5] = -(float)__builtin_popcount(candidate->gates_noted);
+    if (!isnan(candidate->verifier)) {
+        const float p = fminf(fmaxf(candidate->verifier, 0.001f), 0.999f);
+        e.x[6] = logf(p / (1 - p)) / 2;
+    }
+    e.x[7] = candidate->judge == RP_JUDGE_YES ? 2 : candidate->judge == RP_JUDGE_NO ? -2 : 0;
+    return e;
+}
+
+/* Weights that evidence can only raise: the more similar, the likelier right. The
+ * margin (3) and the constant (0) are free. */
+static bool
+is_monotone(size_t feature)
+{
+    return feature != 0 && feature != 3;
+}
+
+void
+rp_model_init(rp_model *model)
+{
+    *model = (rp_model){ .weight = { -1.0, 1.6, 0.8, 0, 0.2, 0.3, 1, 2 } };
+    for (size_t i = 0; i < RP_FEATURES; i++)
+        model->covariance[i][i] = i < 3 ? 0.5 : 0.1;
+}
+
+double
+rp_model_logit(const rp_model *model, const rp_evidence *evidence)
+{
+    double logit = 0;
+    for (size_t i = 0; i < RP_FEATURES; i++)
+        logit += model->weight[i] * (double)evidence->x[i];
+    return logit;
+}
+
+double
+rp_model_deviation(const rp_model *model, const rp_evidence *evidence)
+{
+    double variance = 0;
+    for (size_t i = 0; i < RP_FEATURES; i++)
+        for (size_t j = 0; j < RP_FEATURES; j++)
+            variance += (double)evidence->x[i] * model->covariance[i][j] * (double)evidence->x[j];
+    return sqrt(fmax(0, variance));
+}
+
+/* In place: the lower Cholesky factor; false if not positive definite. */
+static bool
+factor(double a[RP_FEATURES][RP_FEATURES])
+{
+    for (size_t j = 0; j < RP_FEATURES; j++) {
+        for (size_t k = 0; k < j; k++)
+            a[j][j] -= a[j][k] * a[j][k];
+        if (!(a[j][j] > 1e-12))
+            return false;
+        a[j][j] = sqrt(a[j][j]);
+        for (size_t i = j + 1; i < RP_FEATURES; i++) {
+            for (size_t k = 0; k < j; k++)
+                a[i][j] -= a[i][k] * a[j][k];
+            a[i][j] /= a[j][j];
+        }
+    }
+    return true;
+}
+
+static void
+solve(double l[RP_FEATURES][RP_FEATURES], double *b)
+{
+    for (size_t i = 0; i < RP_FEATURES; i++) {
+        for (size_t k = 0; k < i; k++)
+            b[i] -= l[i][k] * b[k];
+        b[i] /= l[i][i];
+    }
+    for (size_t i = RP_FEATURES; i-- > 0;) {
+        for (size_t k = i + 1; k < RP_FEATURES; k++)
+            b[i] -= l[k][i] * b[k];
+        b[i] /= l[i][i];
+    }
+}
+
+/* Gradient and Hessian of the penalised loss at `weight`. The prior counts as much as
+ * PRIOR_WEIGHT outcomes of full information (a quarter each). */
+static void
+derive(const rp_learner *learner, const rp_model *prior, const double *weight,
+       double gradient[RP_FEATURES], double hessian[RP_FEATURES][RP_FEATURES])
+{
+    memset(gradient, 0, RP_FEATURES * sizeof *gradient);
+    memset(hessian, 0, RP_FEATURES * sizeof *hessian);
+    for (size_t n = 0; n < learner->outcomes_count; n++) {
+        const rp_labelled *o = &learner->outcomes[n];
+        double z = 0, x[RP_FEATURES];
+        for (size_t i = 0; i < RP_FEATURES; i++) {
+            x[i] = (double)o->evidence.x[i];
+            z += weight[i] * x[i];
+        }
+        const double p = rp_logistic(z), w = (double)o->weight;
+        const double residual = w * (p - (o->right ? 1 : 0)), curvature = w * p * (1 - p);
+        for (size_t i = 0; i < RP_FEATURES; i++) {
+            gradient[i] += residual * x[i];
+            for (size_t j = 0; j <= i; j++)
+                hessian[i][j] += curvature * x[i] * x[j];
+        }
+    }
+    for (size_t i = 0; i < RP_FEATURES; i++) {
+        const double precision = PRIOR_WEIGHT * 0.25;
+        gradient[i] += precision * (weight[i] - prior->weight[i]);
+        hessian[i][i] += precision;
+        for (size_t j = 0; j < i; j++)
+            hessian[j][i] = hessian[i][j];
+    }
+}
+
+/* A weight at 0 that wants to become negative stays there: its row leaves the system. */
+static void
+hold_at_zero(const double *weight, double gradient[RP_FEATURES],
+             double hessian[RP_FEATURES][RP_FEATURES])
+{
+    for (size_t i = 0; i < RP_FEATURES; i++) {
+        if (!is_monotone(i) || weight[i] > 0 || gradient[i] < 0)
+            continue;
+        gradient[i] = 0;
+        for (size_t j = 0; j < RP_FEATURES; j++)
+            hessian[i][j] = hessian[j][i] = 0;
+        hessian[i][i] = 1;
+    }
+}
+
+static void
+invert(double l[RP_FEATURES][RP_FEATURES], double out[RP_FEATURES][RP_FEATURES])
+{
+    for (size_t j = 0; j < RP_FEATURES; j++) {
+        double unit[RP_FEATURES] = { 0 };
+        unit[j] = 1;
+        solve(l, unit);
+        for (size_t i = 0; i < RP_FEATURES; i++)
+            out[i][j] = unit[i];
+    }
+}
+
+/* Newton steps from the last weights; a projected step keeps the signs. */
+static void
+fit(rp_learner *learner, const rp_model *prior)
+{
+    double weight[RP_FEATURES];
+    memcpy(weight, learner->model.weight, sizeof weight);
+    for (int step = 0; step < NEWTON_MAX; step++) {
+        double gradient[RP_FEATURES], hessian[RP_FEATURES][RP_FEATURES];
+        derive(learner, prior, weight, gradient, hessian);
+        hold_at_zero(weight, gradient, hessian);
+        if (!factor(hessian))
+            return; /* the last model stays */
+        solve(hessian, gradient);
+        double largest = 0;
+        for (size_t i = 0; i < RP_FEATURES; i++) {
+            const double move = fmax(-2, fmin(2, gradient[i]));
+            weight[i] -= move;
+            if (is_monotone(i))
+                weight[i] = fmax(0, weight[i]);
+            largest = fmax(largest, fabs(move));
+        }
+        if (largest < 1e-3)
+            break;
+    }
+    double gradient[RP_FEATURES], hessian[RP_FEATURES][RP_FEATURES];
+    derive(learner, prior, weight, gradient, hessian);
+    if (!factor(hessian))
+        return;
+    for (size_t i = 0; i < RP_FEATURES; i++)
+        if (!isfinite(weight[i]))
+            return;
+    memcpy(learner->model.weight, weight, sizeof weight);
+    invert(hessian, learner->model.covariance);
+    learner->model.outcomes = learner->outcomes_count;
+}
+
+/* ---- the cut ------------------------------------------------------------------------- */
+
+void
+rp_learner_init(rp_learner *learner)
+{
+    memset(learner, 0, sizeof *learner);
+    rp_model_init(&learner->model);
+    learner->cut = COLD_CUT;
+    learner->inflation = 1;
+}
+
+double
+rp_learner_risk(const rp_learner *learner, const rp_evidence *evidence, double offset,
+                double deviation, double z)
+{
+    double logit = rp_model_logit(&learner->model, evidence) + offset;
+    if (z > 0) {
+        const double own = rp_model_deviation(&learner->model, evidence);
+        logit -= z * sqrt(own * own + deviation * deviation);
+    }
+    return fmax(RISK_LEAST, rp_logistic(-logit));
+}
+
+static size_t
+bin_of(double risk)
+{
+    const double place = log(risk / RISK_LEAST) / -log(RISK_LEAST) * BINS;
+    return place <= 0 ? 0 : place >= BINS - 1 ? BINS - 1 : (size_t)place;
+}
+
+static double
+upper_edge(size_t bin)
+{
+    return RISK_LEAST * exp(-log(RISK_LEAST) * (double)(bin + 1) / BINS);
+}
+
+/* Upper limit of wrong explored hits over those expected; the same for grey misses, by
+ * their mean, because they are many; the larger. */
+static double
+find_inflation(const rp_learner *learner)
+{
+    const double explored
+        = rp_poisson_upper(learner->explored_wrong + INFLATION_PRIOR - 1, INFLATION_CONFIDENCE)
+          / (learner->explored_risk + INFLATION_PRIOR);
+    const double grey = (learner->grey_wrong + 4) / (learner->grey_risk + 4);
+    return fmax(0.8, fmax(explored, grey));
+}
+
+/* What the ledger lets the next requests spend, per request: the bound, more if less
+ * than allowed was spent so far, less if more. */
+static double
+find_allowance(const rp_learner *learner, double error_max)
+{
+    const double balance = error_max * learner->requests - learner->spent * learner->inflation;
+    const double correction = balance / (error_max * 1000);
+    return error_max * fmax(0.1, fmin(1.25, 1 + correction));
+}
+
+/* The largest risk such that all recent questions up to it would have stayed within both
+ * bounds. */
+static double
+find_cut(const rp_learner *learner, const rp_learner_bounds *bounds)
+{
+    double risk_in[BINS] = { 0 }, count_in[BINS] = { 0 };
+    for (size_t i = 0; i < learner->asked_count; i++) {
+        const rp_asked *asked = &learner->asked[i];
+        if (!asked->eligible)
+            continue;
+        const double risk
+            = rp_learner_risk(learner, &asked->evidence, (double)asked->offset,
+                              (double)asked->deviation, bounds->z);
+        risk_in[bin_of(risk)] += risk;
+        count_in[bin_of(risk)]++;
+    }
+    const double n = learner->asked_count;
+    const double allowance = find_allowance(learner, bounds->error_max);
+    /* The 1 / (n + 1) of conformal risk control, but no more than half the bound: the
+     * model, unlike a raw mean, has a prior. */
+    const double slack = fmin(1 / (n + 1), 0.5 * allowance);
+    double risk = 0, hits = 0, cut = -1;
+    for (size_t bin = 0; bin < BINS; bin++) {
+        risk += risk_in[bin] * learner->inflation;
+        hits += count_in[bin];
+        if (risk > (allowance - slack) * (n + 1))
+            break;
+        if (hits > 0 && risk > bounds->hit_error_max * hits)
+            continue; /* too many wrong among hits; a looser cut may dilute, but hardly */
+        cut = upper_edge(bin);
+        if (upper_edge(bin) > bounds->hit_error_max * 3)
+            break;
+    }
+    return cut;
+}
+
+static void
+move_cut(rp_learner *learner, const rp_learner_bounds *bounds)
+{
+    learner->since_cut = 0;
+    if (learner->outcomes_seen < OUTCOMES_MIN) {
+        learner->cut = COLD_CUT;
+        return;
+    }
+    learner->inflation = find_inflation(learner);
+    learner->cut = find_cut(learner, bounds);
+}
+
+void
+rp_learner_ask(rp_learner *learner, const rp_asked *asked, const rp_learner_bounds *bounds)
+{
+    learner->asked[learner->asked_at] = *asked;
+    learner->asked_at = (learner->asked_at + 1) % RP_QUESTIONS_MAX;
+    if (learner->asked_count < RP_QUESTIONS_MAX)
+        learner->asked_count++;
+    const double fade = 1 - 1.0 / LEDGER_HORIZON;
+    learner->requests = learner->requests * fade + 1;
+    learner->hits *= fade;
+    learner->spent *= fade;
+    if (learner->pause)
+        learner->pause--;
+    if (++learner->since_cut >= CUT_EVERY)
+        move_cut(learner, bounds);
+}
+
+void
+rp_learner_serve(rp_learner *learner, double risk)
+{
+    learner->hits++;
+    learner->spent += risk;
+}
+
+/* ---- learning and drift -------------------------------------------------------------- */
+
+/* Page-Hinkley on (wrong - expected) of grey outcomes, and a two-proportion comparison
+ * of explored hits with what was expected of them: both say that the model no longer
+ * describes the stream. Then the tier pauses, and old outcomes count for less. */
+static bool
+has_drifted(rp_learner *learner)
+{
+    const double allowed = 0.05; /* drift in the mean that is no drift; a guess */
+    if (learner->hinkley - learner->hinkley_min > 12 + 0 * allowed)
+        return true;
+    const double expected = learner->explored_risk;
+    return learner->explored >= DRIFT_MIN
+           && learner->explored_wrong > expected + 3.5 * sqrt(expected + 1) + 2;
+}
+
+static void
+pause_for_drift(rp_learner *learner)
+{
+    learner->alarms++;
+    learner->pause = PAUSE;
+    learner->hinkley = learner->hinkley_min = 0;
+    learner->explored *= 0.5;
+    learner->explored_wrong *= 0.5;
+    learner->explored_risk *= 0.5;
+    /* Forget the older half of the outcomes. */
+    const uint32_t keep = learner->outcomes_count / 2;
+    rp_labelled kept[RP_OUTCOMES_MAX];
+    for (uint32_t i = 0; i < keep; i++)
+        kept[i] = learner->outcomes[(learner->outcomes_at + RP_OUTCOMES_MAX - keep + i)
+                                    % RP_OUTCOMES_MAX];
+    memcpy(learner->outcomes, kept, keep * sizeof *kept);
+    learner->outcomes_count = keep;
+    learner->outcomes_at = keep % RP_OUTCOMES_MAX;
+}
+
+static void
+watch(rp_learner *learner, const rp_labelled *labelled, double risk, bool explored)
+{
+    const double wrong = labelled->right ? 0 : 1;
+    if (explored) {
+        learner->explored = learner->explored * EXPLORED_FADE + 1;
+        learner->explored_wrong = learner->explored_wrong * EXPLORED_FADE + wrong;
+        learner->explored_risk = learner->explored_risk * EXPLORED_FADE + risk;
+    } else if (risk < fmax(4 * learner->cut, 0.2)) {
+        learner->grey = learner->grey * GREY_FADE + 1;
+        learner->grey_wrong = learner->grey_wrong * GREY_FADE + wrong;
+        learner->grey_risk = learner->grey_risk * GREY_FADE + risk;
+    } else {
+        return;
+    }
+    learner->hinkley += wrong - risk - 0.05;
+    learner->hinkley_min = fmin(learner->hinkley_min, learner->hinkley);
+    if (learner->outcomes_seen > OUTCOMES_MIN && has_drifted(learner))
+        pause_for_drift(learner);
+}
+
+void
+rp_learner_learn(rp_learner *learner, const rp_labelled *labelled, double risk, bool explored,
+                 const rp_model *pooled, const rp_learner_bounds *bounds)
+{
+    rp_model initial;
+    learner->outcomes_seen++;
+    watch(learner, labelled, risk, explored);
+    rp_labelled *place = &learner->outcomes[learner->outcomes_at];
+    *place = *labelled;
+    place->weight = fminf(fmaxf(place->weight, 1), (float)WEIGHT_MAX);
+    learner->outcomes_at = (learner->outcomes_at + 1) % RP_OUTCOMES_MAX;
+    if (learner->outcomes_count < RP_OUTCOMES_MAX)
+        learner->outcomes_count++;
+    /* Refit when the outcomes have grown by an eighth: constant work per outcome. */
+    const uint32_t every = RP_MAX(FIT_EVERY_MIN, learner->outcomes_count / 8);
+    if (++learner->since_fit < every)
+        return;
+    learner->since_fit = 0;
+    if (!pooled)
+        rp_model_init(&initial);
+    fit(learner, pooled ? pooled : &initial);
+    move_cut(learner, bounds);
+}
+
+/* ---- saved state --------------------------------------------------------------------- */
+
+/* A learner is numbers only and is saved as its struct holds them, field by field where
+ * widths could differ: outcomes (32 bytes of evidence, weight, label), then the sums.
+ * Recent questions are not saved: they come back within the hour. */
+static void
+put_double(rp_buffer *out, double value)
+{
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    rp_buffer_append_le64(out, bits);
+}
+
+static void
+put_float(rp_buffer *out, float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    rp_buffer_append_le32(out, bits);
+}
+
+static bool
+take_double(rp_str *bytes, double *out)
+{
+    if (bytes->len < 8)
+        return false;
+    const uint64_t bits = rp_load_le64(bytes->ptr);
+    memcpy(out, &bits, sizeof *out);
+    *bytes = (rp_str){ bytes->ptr + 8, bytes->len - 8 };
+    return isfinite(*out);
+}
+
+static bool
+take_float(rp_str *bytes, float *out)
+{
+    if (bytes->len < 4)
+        return false;
+    const uint32_t bits = rp_load_le32(bytes->ptr);
+    memcpy(out, &bits, sizeof *out);
+    *bytes = (rp_str){ bytes->ptr + 4, bytes->len - 4 };
+    return isfinite(*out);
+}
+
+enum { SUMS = 14 };
+
+static void
+list_sums(rp_learner *learner, double *out[SUMS])
+{
+    double *const sums[SUMS] = {
+        &learner->explored, &learner->explored_wrong, &learner->explored_risk, &learner->grey,
+        &learner->grey_wrong, &learner->grey_risk, &learner->requests, &learner->hits,
+        &learner->spent, &learner->cut, &learner->inflation, &learner->hinkley,
+        &learner->hinkley_min, &learner->model.outcomes,
+    };
+    memcpy(out, sums, sizeof sums);
+}
+
+void
+rp_learner_save(const rp_learner *learner, rp_buffer *out)
+{
+    double *sums[SUMS];
+    list_sums((rp_learner *)learner, sums);
+    for (size_t i = 0; i < SUMS; i++)
+        put_double(out, *sums[i]);
+    for (size_t i = 0; i < RP_FEATURES; i++)
+        put_double(out, learner->model.weight[i]);
+    for (size_t i = 0; i < RP_FEATURES; i++)
+        for (size_t j = 0; j < RP_FEATURES; j++)
+            put_double(out, learner->model.covariance[i][j]);
+    rp_buffer_append_le64(out, learner->outcomes_seen);
+    rp_buffer_append_le32(out, learner->pause);
+    rp_buffer_append_le32(out, learner->alarms);
+    rp_buffer_append_le32(out, learner->outcomes_count);
+    for (uint32_t i = 0; i < learner->outcomes_count; i++) {
+        const uint32_t at = (learner->outcomes_at + RP_OUTCOMES_MAX - learner->outcomes_count + i)
+                            % RP_OUTCOMES_MAX;
+        const rp_labelled *o = &learner->outcomes[at];
+        for (size_t f = 0; f < RP_FEATURES; f++)
+            put_float(out, o->evidence.x[f]);
+        put_float(out, o->right ? o->weight : -o->weight);
+    }
+}
+
+bool
+rp_learner_restore(rp_learner *learner, rp_str *bytes)
+{
+    double *sums[SUMS];
+    rp_learner_init(learner);
+    list_sums(learner, sums);
+    for (size_t i = 0; i < SUMS; i++)
+        if (!take_double(bytes, sums[i]))
+            return false;
+    for (size_t i = 0; i < RP_FEATURES; i++)
+        if (!take_double(bytes, &learner->model.weight[i]))
+            return false;
+    for (size_t i = 0; i < RP_FEATURES; i++)
+        for (size_t j = 0; j < RP_FEATURES; j++)
+            if (!take_double(bytes, &learner->model.covariance[i][j]))
+                return false;
+    if (bytes->len < 20)
+        return false;
+    learner->outcomes_seen = rp_load_le64(bytes->ptr);
+    learner->pause = RP_MIN(rp_load_le32(bytes->ptr + 8), (uint32_t)PAUSE);
+    learner->alarms = rp_load_le32(bytes->ptr + 12);
+    const uint32_t count = rp_load_le32(bytes->ptr + 16);
+    *bytes = (rp_str){ bytes->ptr + 20, bytes->len - 20 };
+    if (count > RP_OUTCOMES_MAX)
+        return false;
+    for (uint32_t i = 0; i < count; i++) {
+        rp_labelled *o = &learner->outcomes[i];
+        float weight;
+        for (size_t f = 0; f < RP_FEATURES; f++)
+            if (!take_float(bytes, &o->evidence.x[f]))
+                return false;
+        if (!take_float(bytes, &weight))
+            return false;
+        o->right = weight > 0;
+        o->weight = fabsf(weight);
+    }
+    learner->outcomes_count = count;
+    learner->outcomes_at = count % RP_OUTCOMES_MAX;
+    return true;
+}
