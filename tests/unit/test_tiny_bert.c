@@ -1,0 +1,261 @@
+/* test_tiny_bert.c - two small encoders give the numbers of an independent program.
+ *
+ * tests/golden/make_tiny_bert.py made them from a seed and computed their vectors in
+ * double precision; sizes hang over the tiles of every tier, tensors are f32, f16 and
+ * bf16, names have a prefix in one of them, pooling is mean and cls. Needs nothing but
+ * the repository, so that a machine without the real encoder tests the model too.
+ * Then the same files are damaged: what contradicts config.json is refused. */
+#include "base/file.h"
+#include "json/json.h"
+#include "math/kernels.h"
+#include "test_support.h"
+
+#include <math.h>
+#include <reprise/embed.h>
+
+static void
+compare_with_expected(const char *model, const char *tier)
+{
+    char folder[1024], path[1100];
+    rp_error error = { { 0 } };
+    rp_buffer file;
+    rp_arena arena;
+    rp_json_reader *reader;
+    const rp_json *cases;
+    rp_encoder *encoder = NULL;
+    const rp_encoder_options options = { .precision = RP_PRECISION_F32, .tier = tier };
+    snprintf(folder, sizeof folder, "%s/tiny_bert/%s", RP_TEST_GOLDEN, model);
+    snprintf(path, sizeof path, "%s/expected.json", folder);
+    rp_buffer_init(&file, 0);
+    rp_arena_init(&arena, 0);
+    assert_int_equal(rp_file_read(path, 1 << 20, &file, &error), RP_OK);
+    assert_int_equal(rp_json_reader_new(&reader), RP_OK);
+    assert_int_equal(rp_json_parse(reader, &arena, rp_buffer_str(&file), &cases, &error), RP_OK);
+    if (rp_encoder_open(folder, &options, &encoder, &error) != RP_OK)
+        fail_msg("%s", error.text);
+    const size_t dim = rp_encoder_dim(encoder);
+    float *vectors = calloc(cases->count * dim, sizeof *vectors);
+    rp_str *texts = calloc(cases->count, sizeof *texts);
+    bool *truncated = calloc(cases->count, sizeof *truncated);
+    for (size_t i = 0; i < cases->count; i++)
+        texts[i] = rp_json_string(rp_json_get(&cases->children[i], "text"));
+    assert_int_equal(rp_encoder_embed(encoder, texts, cases->count, vectors, truncated, NULL),
+                     RP_OK);
+    double largest = 0;
+    for (size_t i = 0; i < cases->count; i++) {
+        const rp_json *wanted = rp_json_get(&cases->children[i], "vector");
+        assert_int_equal(wanted->count, dim);
+        for (size_t j = 0; j < dim; j++) {
+            double number;
+            assert_true(rp_json_to_double(&wanted->children[j], &number));
+            assert_true(isfinite(vectors[i * dim + j]));
+            largest = fmax(largest, fabs(number - (double)vectors[i * dim + j]));
+        }
+    }
+    /* Rounding of f32 over two layers; observed 3e-7. */
+    if (largest > 2e-6)
+        fail_msg("%s, %s: off by %g", model, tier, largest);
+    assert_true(truncated[6]);
+    assert_false(truncated[5]);
+    free(vectors);
+    free(texts);
+    free(truncated);
+    rp_encoder_close(encoder);
+    rp_json_reader_free(reader);
+    rp_arena_fini(&arena);
+    rp_buffer_fini(&file);
+}
+
+static void
+test_each_tier_computes_what_the_script_computed(void **state)
+{
+    (void)state;
+    for (size_t at = 0; rp_kernels_at(at); at++) {
+        compare_with_expected("mean", rp_kernels_at(at)->name);
+        compare_with_expected("cls", rp_kernels_at(at)->name);
+    }
+}
+
+/* A copy of the mean model in a temporary folder, one file of it replaced. */
+typedef struct damaged_copy {
+    char folder[64];
+} damaged_copy;
+
+static const char *const files[] = { "config.json",    "model.safetensors",
+                                     "tokenizer.json", "modules.json",
+                                     "1_Pooling/config.json", "sentence_bert_config.json" };
+
+static void
+make_copy(damaged_copy *copy)
+{
+    char path[1100];
+    rp_buffer bytes;
+    rp_buffer_init(&bytes, 0);
+    strcpy(copy->folder, "/tmp/reprise-tiny.XXXXXX");
+    assert_non_null(mkdtemp(copy->folder));
+    snprintf(path, sizeof path, "%s/1_Pooling", copy->folder);
+    assert_int_equal(rp_folder_make(path, 0700, NULL), RP_OK);
+    for (size_t i = 0; i < RP_COUNT(files); i++) {
+        snprintf(path, sizeof path, "%s/tiny_bert/mean/%s", RP_TEST_GOLDEN, files[i]);
+        rp_buffer_clear(&bytes);
+        assert_int_equal(rp_file_read(path, 1 << 20, &bytes, NULL), RP_OK);
+        snprintf(path, sizeof path, "%s/%s", copy->folder, files[i]);
+        assert_int_equal(rp_file_replace(path, rp_buffer_str(&bytes), 0600, NULL), RP_OK);
+    }
+    rp_buffer_fini(&bytes);
+}
+
+static void
+remove_copy(damaged_copy *copy)
+{
+    char path[1100];
+    for (size_t i = 0; i < RP_COUNT(files); i++) {
+        snprintf(path, sizeof path, "%s/%s", copy->folder, files[i]);
+        unlink(path);
+    }
+    snprintf(path, sizeof path, "%s/1_Pooling", copy->folder);
+    rmdir(path);
+    rmdir(copy->folder);
+}
+
+/* Replace the first `old` in a file by `new`, of the same length in binary files. */
+static void
+edit(damaged_copy *copy, const char *name, const char *old, const char *new)
+{
+    char path[1100];
+    rp_buffer bytes, edited;
+    rp_buffer_init(&bytes, 0);
+    rp_buffer_init(&edited, 0);
+    snprintf(path, sizeof path, "%s/%s", copy->folder, name);
+    assert_int_equal(rp_file_read(path, 1 << 20, &bytes, NULL), RP_OK);
+    const char *at = memmem(bytes.ptr, bytes.len, old, strlen(old));
+    assert_non_null(at);
+    rp_buffer_append(&edited, (rp_str){ bytes.ptr, (size_t)(at - bytes.ptr) });
+    rp_buffer_append(&edited, rp_str_of(new));
+    at += strlen(old);
+    rp_buffer_append(&edited, (rp_str){ at, (size_t)(bytes.ptr + bytes.len - at) });
+    assert_int_equal(rp_file_replace(path, rp_buffer_str(&edited), 0600, NULL), RP_OK);
+    rp_buffer_fini(&bytes);
+    rp_buffer_fini(&edited);
+}
+
+static void
+test_files_that_contradict_each_other_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *file, *old, *new;
+        rp_status wanted;
+    } rows[] = {
+        { "config.json", "\"bert\"", "\"t5\"", RP_ERR_UNSUPPORTED },
+        { "config.json", "\"hidden_size\": 24", "\"hidden_size\": 32", RP_ERR_CORRUPT },
+        { "config.json", "\"hidden_size\": 24", "\"hidden_size\": 25", RP_ERR_CORRUPT },
+        { "config.json", "\"hidden_size\": 24", "\"hidden_size\": -24", RP_ERR_LIMIT },
+        { "config.json", "\"hidden_size\": 24", "\"hidden_size\": 99999999999", RP_ERR_LIMIT },
+        { "config.json", "\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3", RP_ERR_CORRUPT },
+        { "config.json", "\"vocab_size\": 27", "\"vocab_size\": 26", RP_ERR_CORRUPT },
+        { "config.json", "\"gelu\"", "\"relu\"", RP_ERR_UNSUPPORTED },
+        { "config.json", "1e-12", "-1", RP_ERR_CORRUPT },
+        { "config.json", "{", "{{", RP_ERR_CORRUPT },
+        { "modules.json", "models.Pooling", "models.Dense", RP_ERR_UNSUPPORTED },
+        { "modules.json", "1_Pooling", "../mean", RP_ERR_CORRUPT },
+        { "1_Pooling/config.json", "cls_token\": false", "cls_token\": true", RP_ERR_UNSUPPORTED },
+        { "sentence_bert_config.json", "14", "2", RP_ERR_CORRUPT },
+        { "model.safetensors", "encoder.layer.1.output.dense.bias",
+          "encoder.layer.1.output.dense.bios", RP_ERR_CORRUPT },
+        { "model.safetensors", "\"dtype\": \"F32\"", "\"dtype\": \"I32\"", RP_ERR_UNSUPPORTED },
+        { "tokenizer.json", "\"vocab\": {", "\"vocab\": {\"more\": 27, ", RP_ERR_CORRUPT },
+    };
+    for (size_t i = 0; i < RP_COUNT(rows); i++) {
+        damaged_copy copy;
+        rp_encoder *encoder = NULL;
+        rp_error error = { { 0 } };
+        make_copy(&copy);
+        edit(&copy, rows[i].file, rows[i].old, rows[i].new);
+        const rp_status status = rp_encoder_open(copy.folder, NULL, &encoder, &error);
+        remove_copy(&copy);
+        if (status != rows[i].wanted)
+            fail_msg("row %zu: %s (%s)", i, rp_status_name(status), error.text);
+        assert_null(encoder);
+        assert_non_null(strstr(error.text, copy.folder)); /* the sentence names the file */
+    }
+}
+
+/* Zero weights give every text the same vector, or none. */
+static void
+test_a_degenerate_encoder_is_found(void **state)
+{
+    (void)state;
+    for (int nan = 0; nan < 2; nan++) {
+        damaged_copy copy;
+        char path[1100];
+        rp_buffer bytes;
+        rp_encoder *encoder = NULL;
+        rp_error error = { { 0 } };
+        make_copy(&copy);
+        snprintf(path, sizeof path, "%s/model.safetensors", copy.folder);
+        rp_buffer_init(&bytes, 0);
+        assert_int_equal(rp_file_read(path, 1 << 20, &bytes, NULL), RP_OK);
+        const size_t data = 8 + (size_t)rp_load_le64(bytes.ptr);
+        if (nan) {
+            rp_store_le32(bytes.ptr + bytes.len - 8, 0x7fc00000);
+        } else {
+            /* Constant weights: all that a text says is lost in the first layer norm. */
+            for (size_t at = data; at < bytes.len; at += 4)
+                rp_store_le32(bytes.ptr + at, 0x3f000000);
+        }
+        assert_int_equal(rp_file_replace(path, rp_buffer_str(&bytes), 0600, NULL), RP_OK);
+        assert_int_equal(rp_encoder_open(copy.folder, NULL, &encoder, &error), RP_OK);
+        remove_copy(&copy);
+        assert_int_equal(rp_encoder_self_test(encoder, &error), RP_ERR_CORRUPT);
+        rp_encoder_close(encoder);
+        rp_buffer_fini(&bytes);
+    }
+}
+
+static void
+test_the_fingerprint_changes_with_what_makes_vectors_comparable(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *file, *old, *new;
+    } rows[] = {
+        { "config.json", "\"num_attention_heads\": 2", "\"num_attention_heads\": 3" },
+        { "config.json", "1e-12", "1e-11" },
+        { "sentence_bert_config.json", "14", "13" },
+        { "tokenizer.json", "\"lowercase\": true", "\"lowercase\": false" },
+        { "1_Pooling/config.json", "\"pooling_mode_cls_token\": false, \"pooling_mode_mean_tokens\": true",
+          "\"pooling_mode_cls_token\": true" },
+        { "model.safetensors", "\"pt\"", "\"tp\"" }, /* any byte of the weight file */
+        { "modules.json", "\"name\": \"0\"", "\"name\": \"x\"" }, /* means nothing: the same */
+    };
+    char prints[RP_COUNT(rows) + 1][33];
+    for (size_t i = 0; i <= RP_COUNT(rows); i++) {
+        damaged_copy copy;
+        rp_encoder *encoder = NULL;
+        make_copy(&copy);
+        if (i < RP_COUNT(rows))
+            edit(&copy, rows[i].file, rows[i].old, rows[i].new);
+        assert_int_equal(rp_encoder_open(copy.folder, NULL, &encoder, NULL), RP_OK);
+        strcpy(prints[i], rp_encoder_fingerprint(encoder).ptr);
+        rp_encoder_close(encoder);
+        remove_copy(&copy);
+    }
+    for (size_t i = 0; i + 1 < RP_COUNT(rows); i++)
+        for (size_t j = i + 1; j <= RP_COUNT(rows); j++)
+            if (j != RP_COUNT(rows) - 1)
+                assert_string_not_equal(prints[i], prints[j]);
+    assert_string_equal(prints[RP_COUNT(rows) - 1], prints[RP_COUNT(rows)]);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_each_tier_computes_what_the_script_computed),
+        cmocka_unit_test(test_files_that_contradict_each_other_are_refused),
+        cmocka_unit_test(test_a_degenerate_encoder_is_found),
+        cmocka_unit_test(test_the_fingerprint_changes_with_what_makes_vectors_comparable),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
