@@ -67,6 +67,9 @@ find_tokenizer(const char *model, char *out, size_t size, rp_error *error)
         const rp_status status = rp_model_resolve(model, folder, sizeof folder, error);
         if (status)
             return status;
+        char *slash = strrchr(folder, '/');
+        if (rp_str_ends_with(rp_str_of(folder), RP_STR(".safetensors"))) /* beside the weights */
+            strcpy(slash ? slash : folder, slash ? "" : ".");
         len = snprintf(out, size, "%s/tokenizer.json", folder);
     }
     return len > 0 && (size_t)len < size ? RP_OK
