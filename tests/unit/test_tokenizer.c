@@ -101,7 +101,8 @@ test_words_are_cut_into_the_longest_pieces(void **state)
     assert_ids(t, "unaff able", "5 6 1");  /* "able" only follows */
     assert_ids(t, "aaaaaaaaaa", "14 15 15 15 15 15 15 15 15 15");
     assert_ids(t, "aaaaaaaaaaa", "1");     /* eleven characters */
-    assert_ids(t, "\xc3\xa1\xc3\xa1" "aaaaaaaaaaa", "1");
+    assert_ids(t, "\xc3\xa1" "aaaaaaaaa", "14 15 15 15 15 15 15 15 15 15");
+    assert_ids(t, "\xc3\xa1" "aaaaaaaaaa", "1"); /* also when the word is not ASCII */
     assert_ids(t, "##a #", "19 19 14 19"); /* the prefix is punctuation in a text */
     assert_int_equal(rp_tokenizer_find(t, RP_STR("##able")), 7);
     assert_int_equal(rp_tokenizer_find(t, RP_STR("able")), -1);
@@ -179,11 +180,13 @@ test_added_tokens_are_cut_out_first(void **state)
     /* Normalised tokens are found in the normalised text; of two the longer. */
     t = parsed(bert_json(NORMALIZER_DEFAULT,
                          "[{\"id\":30,\"content\":\"\\u00c9a\",\"normalized\":true},"
-                         "{\"id\":31,\"content\":\"eab\",\"normalized\":true}]",
+                         "{\"id\":31,\"content\":\"eab\",\"normalized\":true},"
+                         "{\"id\":32,\"content\":\"bb\",\"normalized\":true}]",
                          "null", MODEL_DEFAULT));
     assert_ids(t, "\xc3\xa9" "aA", "30 14");
     assert_ids(t, "e\xcc\x81" "abA", "31 14");
-    assert_int_equal(rp_tokenizer_vocabulary_size(t), 32);
+    assert_ids(t, "bbb", "32 16"); /* found tokens do not overlap */
+    assert_int_equal(rp_tokenizer_vocabulary_size(t), 33);
     rp_tokenizer_close(t);
 }
 
@@ -304,7 +307,9 @@ test_bytes_are_merged_by_rank(void **state)
     assert_ids(t, "\xc3\xa9", "17");
     assert_ids(t, "e\xcc\x81", "17"); /* composed before */
     assert_ids(t, "x", "");           /* no byte, no unknown token: nothing */
+    assert_ids(t, "e\xcc\x85\xcc\x81", "16 19 19 20"); /* U+0305 between keeps them apart */
     assert_ids(t, "\xff", "22 23 24"); /* broken UTF-8 is U+FFFD */
+    assert_ids(t, "\xed\xa0\x80", "22 23 24 22 23 24 22 23 24"); /* a surrogate: three times */
     rp_tokenizer_close(t);
 
     t = parsed(bpe_json("null", BYTE_LEVEL, ",\"unk_token\":\"c\",\"ignore_merges\":true"));
@@ -338,50 +343,103 @@ test_the_gpt2_pattern_splits_words(void **state)
     rp_tokenizer_close(t);
 }
 
-/* Merging as it is defined, over the merges above. */
-static size_t
-merge_slowly(const char *word, size_t len, int32_t *ids)
+/* A vocabulary of random merges over three letters, and merging as it is defined. */
+enum { MERGES = 60 };
+typedef struct random_bpe {
+    int merges[MERGES][2];       /* of rank i, making token 3 + i */
+    char tokens[3 + MERGES][64]; /* different */
+} random_bpe;
+
+static bool
+random_bpe_has(const random_bpe *bpe, int count, const char *token)
 {
-    static const int32_t merges[][3] = { { 1, 2, 13 }, { 0, 1, 9 },  { 0, 0, 10 },  { 3, 0, 11 },
-                                         { 0, 13, 12 }, { 14, 15, 17 }, { 0, 9, 18 }, { 2, 2, 21 },
-                                         { 11, 1, 25 } };
+    for (int i = 0; i < count; i++)
+        if (strcmp(bpe->tokens[i], token) == 0)
+            return true;
+    return false;
+}
+
+static rp_tokenizer *
+random_bpe_make(random_bpe *bpe, rp_random *random)
+{
+    rp_buffer vocab, merges;
+    rp_buffer_init(&vocab, 0);
+    rp_buffer_init(&merges, 0);
+    for (int i = 0; i < 3; i++)
+        snprintf(bpe->tokens[i], sizeof bpe->tokens[i], "%c", 'a' + i);
+    for (int i = 0; i < MERGES;) {
+        char token[128];
+        const int left = (int)rp_random_below(random, (uint64_t)(3 + i));
+        const int right = (int)rp_random_below(random, (uint64_t)(3 + i));
+        snprintf(token, sizeof token, "%s%s", bpe->tokens[left], bpe->tokens[right]);
+        if (strlen(token) >= sizeof bpe->tokens[0] || random_bpe_has(bpe, 3 + i, token))
+            continue;
+        strcpy(bpe->tokens[3 + i], token);
+        bpe->merges[i][0] = left;
+        bpe->merges[i][1] = right;
+        rp_buffer_printf(&merges, "%s\"%s %s\"", i ? "," : "", bpe->tokens[left],
+                         bpe->tokens[right]);
+        i++;
+    }
+    for (int i = 0; i < 3 + MERGES; i++)
+        rp_buffer_printf(&vocab, "%s\"%s\":%d", i ? "," : "", bpe->tokens[i], i);
+    rp_buffer json;
+    rp_buffer_init(&json, 0);
+    rp_buffer_printf(&json,
+                     "{\"pre_tokenizer\":" BYTE_LEVEL
+                     ",\"model\":{\"type\":\"BPE\",\"vocab\":{%.*s},\"merges\":[%.*s]}}",
+                     RP_FMT(rp_buffer_str(&vocab)), RP_FMT(rp_buffer_str(&merges)));
+    rp_tokenizer *t = parsed(rp_buffer_str(&json));
+    rp_buffer_fini(&vocab);
+    rp_buffer_fini(&merges);
+    rp_buffer_fini(&json);
+    return t;
+}
+
+static size_t
+merge_slowly(const random_bpe *bpe, const char *word, size_t len, int32_t *ids)
+{
     for (size_t i = 0; i < len; i++)
         ids[i] = word[i] - 'a';
     for (;;) {
-        size_t best = SIZE_MAX, rank = RP_COUNT(merges);
+        size_t best = SIZE_MAX;
+        int rank = MERGES;
         for (size_t i = 0; i + 1 < len; i++)
-            for (size_t m = 0; m < rank; m++)
-                if (merges[m][0] == ids[i] && merges[m][1] == ids[i + 1]) {
+            for (int m = 0; m < rank; m++)
+                if (bpe->merges[m][0] == ids[i] && bpe->merges[m][1] == ids[i + 1]) {
                     best = i;
                     rank = m;
                 }
         if (best == SIZE_MAX)
             return len;
-        ids[best] = merges[rank][2];
+        ids[best] = 3 + rank;
         memmove(&ids[best + 1], &ids[best + 2], (len - best - 2) * sizeof *ids);
         len--;
     }
 }
 
 static void
-test_long_words_merge_as_short_ones(void **state)
+test_short_and_long_words_merge_as_defined(void **state)
 {
     (void)state;
-    rp_tokenizer *t = parsed(bpe_json("null", BYTE_LEVEL, ""));
     rp_random random;
     rp_random_init(&random, 5);
-    static char word[3000];
-    static int32_t wanted[3000], got[3000];
-    for (int round = 0; round < 400; round++) {
-        const size_t len = 1 + rp_random_below(&random, round % 2 ? 2999 : 300);
-        const uint64_t letters = 1 + rp_random_below(&random, 3);
-        for (size_t i = 0; i < len; i++)
-            word[i] = (char)('a' + rp_random_below(&random, letters));
-        const size_t count = merge_slowly(word, len, wanted);
-        assert_int_equal(rp_tokenizer_encode(t, (rp_str){ word, len }, false, got, 3000), count);
-        assert_memory_equal(got, wanted, count * sizeof *got);
+    static char word[700];
+    static int32_t wanted[700], got[700];
+    for (int round = 0; round < 40; round++) {
+        random_bpe bpe;
+        rp_tokenizer *t = random_bpe_make(&bpe, &random);
+        for (int i = 0; i < 8; i++) {
+            const size_t len = 1 + rp_random_below(&random, i % 2 ? 699 : 100);
+            const uint64_t letters = 1 + rp_random_below(&random, 3);
+            for (size_t k = 0; k < len; k++)
+                word[k] = (char)('a' + rp_random_below(&random, letters));
+            const size_t count = merge_slowly(&bpe, word, len, wanted);
+            assert_int_equal(rp_tokenizer_encode(t, (rp_str){ word, len }, false, got, 700), count);
+            assert_memory_equal(got, wanted, count * sizeof *got);
+        }
+        rp_tokenizer_close(t);
     }
-    rp_tokenizer_close(t);
 }
 
 static void
@@ -585,7 +643,7 @@ main(void)
         cmocka_unit_test(test_pairs_get_separators_and_types),
         cmocka_unit_test(test_bytes_are_merged_by_rank),
         cmocka_unit_test(test_the_gpt2_pattern_splits_words),
-        cmocka_unit_test(test_long_words_merge_as_short_ones),
+        cmocka_unit_test(test_short_and_long_words_merge_as_defined),
         cmocka_unit_test(test_texts_of_a_megabyte_take_linear_time),
         cmocka_unit_test(test_any_bytes_can_be_encoded),
         cmocka_unit_test(test_what_we_lack_is_refused_by_name),
