@@ -375,7 +375,7 @@ chat_assembled(rp_assembly *assembly, rp_buffer *body)
 
 typedef struct choice_replay {
     rp_chunks *chunks;
-    rp_choice_spans spans;
+    rp_span_group spans;
     rp_str index;
 } choice_replay;
 
@@ -414,7 +414,7 @@ static rp_status
 put_content(choice_replay *r, rp_str content)
 {
     const rp_reply *reply = r->chunks->reply;
-    const rp_str logprobs = rp_choice_find(reply, r->spans, RP_SPAN_LOGPROBS);
+    const rp_str logprobs = rp_group_find(reply, r->spans, RP_SPAN_LOGPROBS);
     rp_str rest = rp_string_inside(content);
     if (logprobs.ptr && rest.len == 0)
         return RP_ERR_UNSUPPORTED; /* no chunk that the lists could run beside */
@@ -476,10 +476,10 @@ static void
 put_calls(choice_replay *r)
 {
     const rp_reply *reply = r->chunks->reply;
-    const rp_str function = rp_choice_find(reply, r->spans, RP_SPAN_FUNCTION_NAME);
+    const rp_str function = rp_group_find(reply, r->spans, RP_SPAN_FUNCTION_NAME);
     if (function.ptr)
         put_function_call(r, function,
-                          rp_choice_find(reply, r->spans, RP_SPAN_FUNCTION_ARGUMENTS));
+                          rp_group_find(reply, r->spans, RP_SPAN_FUNCTION_ARGUMENTS));
     size_t number = 0;
     /* A call is three spans in a row (read_tool_call). */
     for (size_t i = r->spans.first; i + 2 < r->spans.end; i++) {
@@ -508,7 +508,7 @@ put_finish(choice_replay *r)
     const rp_reply *reply = r->chunks->reply;
     open_delta(r);
     put(r, "},\"logprobs\":null,\"finish_reason\":");
-    rp_replay_raw(rp_choice_find(reply, r->spans, RP_SPAN_FINISH), r->chunks->out);
+    rp_replay_raw(rp_group_find(reply, r->spans, RP_SPAN_FINISH), r->chunks->out);
     for (size_t i = r->spans.first; i < r->spans.end; i++) {
         const rp_span span = rp_reply_span(reply, i);
         if (span.kind != RP_SPAN_CHOICE_EXTRA)
@@ -526,9 +526,9 @@ chat_stream(const rp_reply *reply, const rp_replay_options *options, rp_buffer *
     rp_chunks chunks;
     rp_chunks_init(&chunks, reply, options, "chatcmpl-", "chat.completion.chunk", out);
     choice_replay r = { .chunks = &chunks };
-    while (rp_choice_next(reply, &r.spans)) {
+    while (rp_group_next(reply, RP_SPAN_CHOICE, &r.spans)) {
         r.index = rp_span_bytes(reply, rp_reply_span(reply, r.spans.first));
-        const rp_str content = rp_choice_find(reply, r.spans, RP_SPAN_CONTENT);
+        const rp_str content = rp_group_find(reply, r.spans, RP_SPAN_CONTENT);
         open_delta(&r);
         put(&r, content.ptr ? "\"role\":\"assistant\",\"content\":\"\",\"refusal\":null"
                             : "\"role\":\"assistant\",\"content\":null,\"refusal\":null");

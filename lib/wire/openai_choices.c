@@ -260,8 +260,8 @@ rp_openai_event(rp_assembly *assembly, const rp_json *chunk, rp_openai_delta *ea
         assembly->verdict = RP_REPLY_UNREADABLE;
 }
 
-static void
-fini_extras(rp_extras *extras)
+void
+rp_extras_fini(rp_extras *extras)
 {
     for (size_t i = 0; i < extras->count; i++)
         rp_buffer_fini(&extras->each[i].text);
@@ -284,14 +284,14 @@ rp_openai_fini(rp_assembly *assembly)
         rp_buffer_fini(&parts->content);
         rp_buffer_fini(&parts->refusal);
         rp_buffer_fini(&parts->finish);
-        fini_extras(&parts->message);
-        fini_extras(&parts->choice);
-        fini_extras(&parts->logprobs);
+        rp_extras_fini(&parts->message);
+        rp_extras_fini(&parts->choice);
+        rp_extras_fini(&parts->logprobs);
         fini_tool(&parts->function);
         for (size_t n = 0; n < parts->tool_count; n++)
             fini_tool(parts->tools[n]);
     }
-    fini_extras(&state->extras);
+    rp_extras_fini(&state->extras);
     rp_buffer_fini(&state->id);
     rp_buffer_fini(&state->model);
     rp_buffer_fini(&state->usage);
@@ -427,30 +427,4 @@ rp_chunks_end(rp_chunks *chunks)
     }
     put_text(chunks, "data: [DONE]\n\n");
     return RP_OK;
-}
-
-bool
-rp_choice_next(const rp_reply *reply, rp_choice_spans *choice)
-{
-    size_t at = choice->end;
-    while (at < reply->span_count && rp_reply_span(reply, at).kind != RP_SPAN_CHOICE)
-        at++;
-    if (at == reply->span_count)
-        return false;
-    choice->first = at++;
-    while (at < reply->span_count && rp_reply_span(reply, at).kind != RP_SPAN_CHOICE)
-        at++;
-    choice->end = at;
-    return true;
-}
-
-rp_str
-rp_choice_find(const rp_reply *reply, rp_choice_spans choice, rp_span_kind kind)
-{
-    for (size_t i = choice.first; i < choice.end; i++) {
-        const rp_span span = rp_reply_span(reply, i);
-        if (span.kind == kind)
-            return rp_span_bytes(reply, span);
-    }
-    return (rp_str){ NULL, 0 };
 }

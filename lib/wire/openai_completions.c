@@ -119,7 +119,7 @@ put_text_chunk(rp_chunks *chunks, rp_str index, rp_str piece, rp_str logprobs)
 }
 
 static void
-put_finish(rp_chunks *chunks, rp_choice_spans spans, rp_str index)
+put_finish(rp_chunks *chunks, rp_span_group spans, rp_str index)
 {
     const rp_reply *reply = chunks->reply;
     rp_buffer *out = chunks->out;
@@ -127,7 +127,7 @@ put_finish(rp_chunks *chunks, rp_choice_spans spans, rp_str index)
     rp_buffer_append(out, RP_STR("{\"text\":\"\",\"index\":"));
     rp_replay_raw(index, out);
     rp_buffer_append(out, RP_STR(",\"logprobs\":null,\"finish_reason\":"));
-    rp_replay_raw(rp_choice_find(reply, spans, RP_SPAN_FINISH), out);
+    rp_replay_raw(rp_group_find(reply, spans, RP_SPAN_FINISH), out);
     for (size_t i = spans.first; i < spans.end; i++) {
         const rp_span span = rp_reply_span(reply, i);
         if (span.kind != RP_SPAN_CHOICE_EXTRA)
@@ -143,12 +143,12 @@ static rp_status
 completions_stream(const rp_reply *reply, const rp_replay_options *options, rp_buffer *out)
 {
     rp_chunks chunks;
-    rp_choice_spans spans = { 0 };
+    rp_span_group spans = { 0 };
     rp_chunks_init(&chunks, reply, options, "cmpl-", "text_completion", out);
-    while (rp_choice_next(reply, &spans)) {
+    while (rp_group_next(reply, RP_SPAN_CHOICE, &spans)) {
         const rp_str index = rp_span_bytes(reply, rp_reply_span(reply, spans.first));
-        const rp_str logprobs = rp_choice_find(reply, spans, RP_SPAN_LOGPROBS);
-        rp_str rest = rp_string_inside(rp_choice_find(reply, spans, RP_SPAN_CONTENT));
+        const rp_str logprobs = rp_group_find(reply, spans, RP_SPAN_LOGPROBS);
+        rp_str rest = rp_string_inside(rp_group_find(reply, spans, RP_SPAN_CONTENT));
         /* Lists that run token by token stay beside the whole text. */
         const size_t size = rp_replay_piece_size(rest.len);
         if (logprobs.ptr)

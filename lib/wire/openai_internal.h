@@ -1,5 +1,6 @@
 /* openai_internal.h - what the chat and completions protocols share: replies made of
- * choices, and streams made of chunks. */
+ * choices, and streams made of chunks. The others use its members that nobody knows
+ * (rp_extras). */
 #ifndef RP_WIRE_OPENAI_INTERNAL_H
 #define RP_WIRE_OPENAI_INTERNAL_H
 
@@ -71,6 +72,7 @@ typedef struct rp_openai_state {
 bool rp_extras_add(rp_assembly *assembly, rp_extras *extras, const rp_json *member,
                    rp_extra_kind kind);
 void rp_extras_write(const rp_extras *extras, rp_json_writer *w);
+void rp_extras_fini(rp_extras *extras);
 
 /* One chunk; `each` reads a choice of it into its parts. False: UNREADABLE. */
 typedef bool rp_openai_delta(rp_assembly *assembly, rp_choice_parts *parts,
@@ -101,13 +103,5 @@ void rp_chunk_open(rp_chunks *chunks);
 void rp_chunk_close(rp_chunks *chunks);
 /* Usage if asked for, and [DONE]. Fails: RP_ERR_UNSUPPORTED (asked for, unknown). */
 rp_status rp_chunks_end(rp_chunks *chunks);
-
-/* The spans of one choice: [first, end). */
-typedef struct rp_choice_spans {
-    size_t first, end;
-} rp_choice_spans;
-/* The choice after *choices; start with {0, 0}. False: no more. */
-bool rp_choice_next(const rp_reply *reply, rp_choice_spans *choice);
-rp_str rp_choice_find(const rp_reply *reply, rp_choice_spans choice, rp_span_kind kind);
 
 #endif

@@ -145,6 +145,32 @@ rp_reply_find(const rp_reply *reply, rp_span_kind kind)
     return (rp_str){ NULL, 0 };
 }
 
+bool
+rp_group_next(const rp_reply *reply, rp_span_kind kind, rp_span_group *group)
+{
+    size_t at = group->end;
+    while (at < reply->span_count && rp_reply_span(reply, at).kind != kind)
+        at++;
+    if (at == reply->span_count)
+        return false;
+    group->first = at++;
+    while (at < reply->span_count && rp_reply_span(reply, at).kind != kind)
+        at++;
+    group->end = at;
+    return true;
+}
+
+rp_str
+rp_group_find(const rp_reply *reply, rp_span_group group, rp_span_kind kind)
+{
+    for (size_t i = group.first; i < group.end; i++) {
+        const rp_span span = rp_reply_span(reply, i);
+        if (span.kind == kind)
+            return rp_span_bytes(reply, span);
+    }
+    return (rp_str){ NULL, 0 };
+}
+
 static bool
 is_spliced(rp_span_kind kind)
 {

@@ -74,6 +74,12 @@ typedef enum rp_span_kind {
     RP_SPAN_TOOL_ARGUMENTS = 16,
     RP_SPAN_FUNCTION_NAME = 17, /* message.function_call, before tools */
     RP_SPAN_FUNCTION_ARGUMENTS = 18,
+    RP_SPAN_THINKING = 19,     /* value: string */
+    RP_SPAN_SIGNATURE = 20,    /* value: string */
+    RP_SPAN_ITEM_MEMBER = 21,  /* a whole member that comes with an item's start */
+    RP_SPAN_ITEM_ID = 22,      /* value: string */
+    RP_SPAN_PART = 23,         /* starts a part of a message item: its whole value */
+    RP_SPAN_CITATION = 24,     /* value: object */
     RP_SPAN_KIND_COUNT,
 } rp_span_kind;
 
@@ -125,6 +131,15 @@ rp_span rp_reply_span(const rp_reply *reply, size_t index);
 rp_str rp_span_bytes(const rp_reply *reply, rp_span span);
 /* The first span of a kind, as bytes; ptr NULL: none. */
 rp_str rp_reply_find(const rp_reply *reply, rp_span_kind kind);
+
+/* Spans that belong together, [first, end): from one of a starting kind (a choice, an item)
+ * to before the next. Start with {0, 0}. False: no more. */
+typedef struct rp_span_group {
+    size_t first, end;
+} rp_span_group;
+bool rp_group_next(const rp_reply *reply, rp_span_kind kind, rp_span_group *group);
+/* The first span of a kind in the group, as bytes; ptr NULL: none. */
+rp_str rp_group_find(const rp_reply *reply, rp_span_group group, rp_span_kind kind);
 
 /* The body with its spliced spans replaced. `prefix`: of a new id. */
 rp_status rp_replay_body(const rp_reply *reply, const rp_replay_options *options,

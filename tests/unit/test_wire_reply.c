@@ -698,6 +698,155 @@ test_completions_go_both_ways(void **state)
     assert_str_equal(rp_reply_text(open_reply(f)), RP_STR("one two"));
 }
 
+/* ---- Responses and Anthropic ---------------------------------------------------------------- */
+
+static void
+count_event(void *context, const rp_sse_event *event)
+{
+    rp_buffer *names = context;
+    rp_buffer_append(names, event->type);
+    rp_buffer_append_char(names, ' ');
+}
+
+static void
+assert_events(rp_str stream, const char *expected)
+{
+    rp_sse_reader sse;
+    rp_buffer names;
+    rp_sse_init(&sse, 1 << 20);
+    rp_buffer_init(&names, 0);
+    assert_true(rp_sse_feed(&sse, stream, count_event, &names));
+    assert_str_equal(rp_buffer_str(&names), rp_str_of(expected));
+    rp_buffer_fini(&names);
+    rp_sse_fini(&sse);
+}
+
+/* Body to stream to body must change nothing but id and created. */
+static void
+assert_round_trip(fixture *f, rp_wire wire, const char *body, const char *events)
+{
+    rp_usage usage, back_usage;
+    assert_int_equal(read_pieces(f, wire, 200, false, rp_str_of(body), 50, &usage), RP_REPLY_GOOD);
+    const rp_reply *reply = open_reply(f);
+    const rp_str first = canonical(f, replay(f, reply, false, false));
+    const rp_str stream = replay(f, reply, true, false);
+    assert_events(stream, events);
+    rp_buffer copy;
+    rp_buffer_init(&copy, 0);
+    rp_buffer_append(&copy, stream);
+    assert_int_equal(
+        read_pieces(f, wire, 200, true, rp_buffer_str(&copy), 50, &back_usage), RP_REPLY_GOOD);
+    assert_int_equal(usage.input_tokens, back_usage.input_tokens);
+    assert_int_equal(usage.output_tokens, back_usage.output_tokens);
+    assert_str_equal(canonical(f, replay(f, open_reply(f), false, false)), first);
+    /* Cut anywhere, it is not kept. */
+    for (size_t cut = 0; cut + 1 < copy.len; cut += 7)
+        assert_int_not_equal(read_pieces(f, wire, 200, true, (rp_str){ copy.ptr, cut }, 999, NULL),
+                             RP_REPLY_GOOD);
+    rp_buffer_fini(&copy);
+}
+
+static void
+test_anthropic_messages_go_both_ways(void **state)
+{
+    fixture *f = *state;
+    assert_round_trip(
+        f, RP_WIRE_MESSAGES,
+        "{\"id\":\"msg_1\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"claude\",\n"
+        "\"content\":[{\"type\":\"thinking\",\"thinking\":\"let me\\nsee\",\"signature\":\"c2ln\"},"
+        "{\"type\":\"redacted_thinking\",\"data\":\"eHl6\"},"
+        "{\"type\":\"text\",\"text\":\"Hello \\\"you\\\"\",\"citations\":[{\"a\":1},{\"a\":2}]},"
+        "{\"type\":\"tool_use\",\"id\":\"toolu_1\",\"name\":\"f\",\"input\":{\"x\":[1,\"y\"]}}],"
+        "\"stop_reason\":\"tool_use\",\"stop_sequence\":null,\"usage\":{\"input_tokens\":3,"
+        "\"cache_read_input_tokens\":4,\"output_tokens\":9}}",
+        "message_start content_block_start content_block_delta content_block_delta "
+        "content_block_stop content_block_start content_block_stop content_block_start "
+        "content_block_delta content_block_delta content_block_delta content_block_stop "
+        "content_block_start content_block_delta content_block_stop message_delta message_stop ");
+    const rp_reply *reply;
+    static const char stream[] =
+        "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_2\","
+        "\"type\":\"message\",\"role\":\"assistant\",\"model\":\"c\",\"content\":[],\"stop_reason\":null,"
+        "\"stop_sequence\":null,\"usage\":{\"input_tokens\":5,\"output_tokens\":1}}}\n\n"
+        "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,"
+        "\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n"
+        "event: ping\ndata: {\"type\":\"ping\"}\n\n"
+        "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":"
+        "{\"type\":\"text_delta\",\"text\":\"Hi\"}}\n\n"
+        "event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":0}\n\n"
+        "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":"
+        "\"end_turn\",\"stop_sequence\":null},\"usage\":{\"output_tokens\":7}}\n\n"
+        "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+    rp_usage usage;
+    assert_int_equal(
+        read_pieces(f, RP_WIRE_MESSAGES, 200, true, rp_str_of(stream), 10, &usage), RP_REPLY_GOOD);
+    assert_int_equal(usage.input_tokens, 5);
+    assert_int_equal(usage.output_tokens, 7);
+    reply = open_reply(f);
+    assert_str_equal(rp_reply_text(reply), RP_STR("Hi"));
+    assert_str_equal(replay(f, reply, false, false),
+                     RP_STR("{\"id\":\"msg_11111111111111112222222222222222\",\"type\":\"message\","
+                            "\"role\":\"assistant\",\"model\":\"c\",\"content\":[{\"type\":\"text\","
+                            "\"text\":\"Hi\"}],\"stop_reason\":\"end_turn\",\"stop_sequence\":null,"
+                            "\"usage\":{\"input_tokens\":5,\"output_tokens\":7}}"));
+    static const char broken[] =
+        "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n";
+    assert_int_equal(read_pieces(f, RP_WIRE_MESSAGES, 200, true, rp_str_of(broken), 10, NULL),
+                     RP_REPLY_ERROR);
+}
+
+static void
+test_responses_go_both_ways(void **state)
+{
+    fixture *f = *state;
+    static const char body[] =
+        "{\"id\":\"resp_1\",\"object\":\"response\",\"created_at\":7,\"status\":\"completed\",\n"
+        "\"error\":null,\"store\":%s,\"model\":\"m\",\"output\":[{\"type\":\"reasoning\",\"id\":\"rs_1\","
+        "\"summary\":[]},{\"type\":\"message\",\"id\":\"msg_1\",\"status\":\"completed\",\"role\":"
+        "\"assistant\",\"content\":[{\"type\":\"output_text\",\"text\":\"Hi there\",\"annotations\":[]}]},"
+        "{\"type\":\"function_call\",\"id\":\"fc_1\",\"call_id\":\"c\",\"name\":\"f\",\"arguments\":"
+        "\"{}\",\"status\":\"completed\"}],\"usage\":{\"input_tokens\":1,\"output_tokens\":2,"
+        "\"total_tokens\":3}}";
+    char text[1200];
+    snprintf(text, sizeof text, body, "false");
+    assert_round_trip(
+        f, RP_WIRE_RESPONSES, text,
+        "response.created response.in_progress response.output_item.added "
+        "response.output_item.done response.output_item.added response.content_part.added "
+        "response.output_text.delta response.output_text.done response.content_part.done "
+        "response.output_item.done response.output_item.added "
+        "response.function_call_arguments.delta response.function_call_arguments.done "
+        "response.output_item.done response.completed ");
+    assert_int_equal(read_pieces(f, RP_WIRE_RESPONSES, 200, false, rp_str_of(text), 99, NULL),
+                     RP_REPLY_GOOD);
+    assert_str_equal(rp_reply_text(open_reply(f)), RP_STR("Hi there"));
+    replay(f, open_reply(f), true, false);
+    assert_non_null(memmem(f->out.ptr, f->out.len, "resp_1111", 9));
+    /* The service knows it under its id: a later request may go on from it. */
+    snprintf(text, sizeof text, body, "true");
+    assert_int_equal(read_pieces(f, RP_WIRE_RESPONSES, 200, false, rp_str_of(text), 99, NULL),
+                     RP_REPLY_GOOD);
+    const rp_json *json = parse(f, replay(f, open_reply(f), false, false));
+    assert_str_equal(rp_json_string(rp_json_get(json, "id")), RP_STR("resp_1"));
+    static const struct {
+        const char *stream;
+        rp_reply_verdict verdict;
+    } cases[] = {
+        { "event: response.created\ndata: {\"type\":\"response.created\"}\n\n", RP_REPLY_INCOMPLETE },
+        { "data: {\"type\":\"response.incomplete\",\"response\":{}}\n\n", RP_REPLY_FINISH },
+        { "data: {\"type\":\"response.failed\",\"response\":{}}\n\n", RP_REPLY_ERROR },
+        { "event: error\ndata: {\"type\":\"error\",\"message\":\"m\"}\n\n", RP_REPLY_ERROR },
+        { "data: {\"type\":\"response.completed\",\"response\":{\"status\":\"completed\",\"output\":[]}}"
+          "\n\n",
+          RP_REPLY_EMPTY },
+        { "data: {\"type\":\"response.completed\",\"response\":7}\n\n", RP_REPLY_UNREADABLE },
+    };
+    for (size_t i = 0; i < RP_COUNT(cases); i++)
+        assert_int_equal(
+            read_pieces(f, RP_WIRE_RESPONSES, 200, true, rp_str_of(cases[i].stream), 99, NULL),
+            cases[i].verdict);
+}
+
 /* ---- pieces ----------------------------------------------------------------------------------- */
 
 static void
@@ -789,6 +938,8 @@ main(void)
         cmocka_unit_test(test_a_form_that_cannot_hold_every_field_is_refused),
         cmocka_unit_test(test_body_to_stream_to_body_changes_nothing),
         cmocka_unit_test(test_completions_go_both_ways),
+        cmocka_unit_test(test_anthropic_messages_go_both_ways),
+        cmocka_unit_test(test_responses_go_both_ways),
         cmocka_unit_test(test_pieces_end_between_words_and_never_within_a_character),
         cmocka_unit_test(test_damaged_bytes_are_refused_or_harmless),
     };
