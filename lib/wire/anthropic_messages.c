@@ -125,6 +125,8 @@ read_block(rp_reply_draft *draft, const rp_json *block, rp_str bytes)
     const rp_str type = rp_json_string(rp_json_get(block, "type"));
     rp_json_walk members, citations;
     rp_draft_span(draft, RP_SPAN_ITEM, bytes);
+    if (type.len == 0)
+        draft->flags |= RP_REPLY_BODY_ONLY; /* a reader of events could make nothing of it */
     rp_json_walk_init(&members, block, bytes);
     while (rp_json_walk_next(&members)) {
         const rp_span_kind kind = block_member_kind(type, members.child);

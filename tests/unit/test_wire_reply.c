@@ -789,6 +789,12 @@ test_anthropic_messages_go_both_ways(void **state)
                             "\"role\":\"assistant\",\"model\":\"c\",\"content\":[{\"type\":\"text\","
                             "\"text\":\"Hi\"}],\"stop_reason\":\"end_turn\",\"stop_sequence\":null,"
                             "\"usage\":{\"input_tokens\":5,\"output_tokens\":7}}"));
+    static const char odd[] = "{\"type\":\"message\",\"content\":[{\"text\":\"hi\"}],\"usage\":{\"a\":1},"
+                              "\"stop_reason\":\"end_turn\"}";
+    assert_int_equal(read_pieces(f, RP_WIRE_MESSAGES, 200, false, rp_str_of(odd), 99, NULL),
+                     RP_REPLY_GOOD);
+    const rp_replay_options options = { .wire = RP_WIRE_MESSAGES, .stream = true };
+    assert_int_equal(rp_reply_replay(open_reply(f), &options, &f->out), RP_ERR_UNSUPPORTED);
     static const char broken[] =
         "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\"}}\n\n";
     assert_int_equal(read_pieces(f, RP_WIRE_MESSAGES, 200, true, rp_str_of(broken), 10, NULL),
