@@ -92,6 +92,17 @@ embed_and_admit(void *context)
     give_query_back(visit);
 }
 
+/* Pool thread: whether this reply becomes an entry depends on what it says about the
+ * candidate (vCache keeps it only if the neighbor was wrong). */
+static void
+learn_and_admit(void *context)
+{
+    rp_visit *visit = context;
+    learn(visit);
+    admit(visit);
+    give_query_back(visit);
+}
+
 static void
 learn_only(void *context)
 {
@@ -132,8 +143,12 @@ finish_reader(rp_visit *visit, bool whole)
                               rp_cache_semantic(server->cache);
     if (wants_vector && visit->verdict == RP_REPLY_GOOD && submit(visit, embed_and_admit))
         return;
+    const bool can_learn = visit->verdict == RP_REPLY_GOOD && visit->query.drive;
+    if (can_learn && visit->query.result.decision.keep == RP_KEEP_IF_NEIGHBOR_WRONG &&
+        submit(visit, learn_and_admit))
+        return;
     admit(visit);
-    if (visit->verdict == RP_REPLY_GOOD && visit->query.drive)
+    if (can_learn)
         (void)submit(visit, learn_only);
 }
 

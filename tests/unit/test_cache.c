@@ -1114,6 +1114,77 @@ test_what_a_policy_learned_outlives_the_process(void **state)
     rp_buffer_fini(&saved);
 }
 
+/* A miss that goes upstream, as the server does it: look up, learn, admit. */
+static const char *
+fetch(fixture *f, const char *prompt, const char *reply)
+{
+    rp_arena arena;
+    rp_query query;
+    rp_buffer encoded;
+    rp_json_reader *reader;
+    rp_admission admission = { 0 };
+    rp_arena_init(&arena, 0);
+    rp_buffer_init(&encoded, 0);
+    const rp_cache_request request = ask("alice", prompt);
+    assert_int_equal(rp_query_from_request(f->cache, &request, &arena, &query, NULL), RP_OK);
+    rp_lookup_all(f->cache, &query);
+    const char *outcome = rp_lookup_outcome_name(query.result.outcome);
+    if (query.result.outcome == RP_LOOKUP_MISS) {
+        rp_buffer body;
+        rp_buffer_init(&body, 0);
+        rp_json_write_string(rp_str_of(reply), &body);
+        assert_int_equal(rp_json_reader_new(&reader), RP_OK);
+        admission.verdict = rp_reply_from_body(RP_WIRE_PROMPT, rp_buffer_str(&body), reader,
+                                               &encoded, &admission.usage);
+        admission.encoded = rp_buffer_str(&encoded);
+        rp_json_reader_free(reader);
+        rp_buffer_fini(&body);
+        rp_learn_from_miss(f->cache, &query, rp_str_of(reply));
+        rp_entry_id id;
+        assert_int_equal(rp_admit_and_wait(f->cache, &query, &admission, &id, NULL), RP_OK);
+    }
+    rp_query_fini(&query);
+    rp_buffer_fini(&encoded);
+    rp_arena_fini(&arena);
+    return outcome;
+}
+
+static void
+test_a_policy_that_learns_comes_to_serve_and_remembers(void **state)
+{
+    fixture *f = *state;
+    f->options.policy = "verified:error_max=0.2";
+    reopen_cache(f);
+    fetch(f, "alpha beta gamma delta epsilon zeta eta theta", "yes");
+    /* vCache explores a new entry until it has seen enough right answers; every such miss
+     * is kept for its own repeat only, because the neighbor was right. */
+    size_t misses = 0, hits = 0;
+    for (int turn = 0; turn < 200; turn++) {
+        char prompt[128];
+        snprintf(prompt, sizeof prompt, "alpha beta gamma delta epsilon zeta eta theta x%c%c",
+                 (char)('a' + turn / 26), (char)('a' + turn % 26));
+        *(strcmp(fetch(f, prompt, "Yes") , "hit") == 0 ? &hits : &misses) += 1;
+    }
+    assert_int_equal(rp_index_count(f->cache->index), 1);
+    assert_true(hits > 0);
+    assert_true(misses >= 4); /* six observations, two of them made up, before it may serve */
+    /* After a restart it goes on where it was: one more prompt may hit at once, which a
+     * policy without memory never does in its first four tries. */
+    reopen_cache(f);
+    assert_int_equal(f->warnings, 0);
+    size_t remembered = 0;
+    for (int turn = 0; turn < 4; turn++) {
+        char prompt[128];
+        snprintf(prompt, sizeof prompt, "alpha beta gamma delta epsilon zeta eta theta y%c",
+                 (char)('a' + turn));
+        remembered += strcmp(fetch(f, prompt, "Yes"), "hit") == 0;
+    }
+    print_message("%zu hits, %zu misses, then %zu of 4\n", hits, misses, remembered);
+    assert_true(remembered > 0);
+    /* A wrong neighbor is worth an entry. */
+    fetch(f, "alpha beta gamma delta epsilon zeta eta iota", "no");
+}
+
 /* ---- explain ------------------------------------------------------------------------------------------------ */
 
 static void
@@ -1374,6 +1445,7 @@ main(void)
         T(test_a_miss_teaches_what_its_reply_shows),
         cmocka_unit_test(test_an_outcome_survives_its_bytes_and_damage_is_seen),
         T(test_what_a_policy_learned_outlives_the_process),
+        T(test_a_policy_that_learns_comes_to_serve_and_remembers),
         T(test_explain_shows_what_was_decided),
         T(test_an_export_can_be_imported_elsewhere),
         T(test_only_sound_vectors_of_our_encoder_are_trusted),
