@@ -49,8 +49,10 @@ rp_buffer_reserve(rp_buffer *buffer, size_t size)
 void
 rp_buffer_append(rp_buffer *buffer, rp_str text)
 {
+    if (!text.len)
+        return;
     char *room = rp_buffer_reserve(buffer, text.len);
-    if (room && text.len) {
+    if (room) {
         memcpy(room, text.ptr, text.len);
         buffer->len += text.len;
     }
