@@ -355,39 +355,44 @@ refuse_exchange(rp_http_connection *c, rp_http_refusal refusal)
     }
 }
 
-/* A part of the body. False: nothing more is wanted of this connection's bytes. */
 static bool
+is_current(const rp_http_connection *c, const rp_exchange *exchange)
+{
+    return c->exchange == exchange && !c->doomed;
+}
+
+/* Take as much of `bytes`, which are the body's, as can be now, and return how much.
+ * The exchange may be gone or the body paused then. */
+static size_t
 take_body(rp_http_connection *c, rp_str bytes)
 {
     rp_exchange *exchange = c->exchange;
     const rp_http_server *server = c->shard->server;
     const rp_http_server_options *options = &server->options;
-    exchange->body_received += bytes.len;
-    if (exchange->body_received > options->body_size_max) {
+    if (bytes.len > options->body_size_max - exchange->body_received) {
         refuse_exchange(c, (rp_http_refusal){ 413, "the request body is too large" });
-        return false;
+        return 0;
     }
-    if (!exchange->announced) {
-        const size_t room = options->body_buffer_max - exchange->body.len;
-        const rp_str front = { bytes.ptr, RP_MIN(room, bytes.len) };
-        rp_buffer_append(&exchange->body, front);
-        if (rp_buffer_failed(&exchange->body) || !rp_exchange_account_body(exchange)) {
-            refuse_exchange(c, (rp_http_refusal){ 503, "there is no memory for the request body" });
-            return false;
-        }
-        bytes = (rp_str){ bytes.ptr + front.len, bytes.len - front.len };
-        if (!bytes.len)
-            return true;
-        if (!server->handler.on_body) {
+    if (exchange->announced) {
+        exchange->body_received += bytes.len;
+        server->handler.on_body(server->handler.context, exchange, bytes, false);
+        return bytes.len;
+    }
+    const size_t room = options->body_buffer_max - exchange->body.len;
+    if (!room) {
+        /* One byte more than can be collected: from here on in pieces. */
+        if (server->handler.on_body)
+            announce(c, false);
+        else
             refuse_exchange(c, (rp_http_refusal){ 413, "the request body is too large" });
-            return false;
-        }
-        announce(c, false);
-        if (c->exchange != exchange || c->doomed)
-            return false;
+        return 0;
     }
-    server->handler.on_body(server->handler.context, exchange, bytes, false);
-    return c->exchange == exchange && !c->doomed;
+    bytes.len = RP_MIN(room, bytes.len);
+    rp_buffer_append(&exchange->body, bytes);
+    exchange->body_received += bytes.len;
+    if (rp_buffer_failed(&exchange->body) || !rp_exchange_account_body(exchange))
+        refuse_exchange(c, (rp_http_refusal){ 503, "there is no memory for the request body" });
+    return bytes.len;
 }
 
 static void
@@ -406,10 +411,13 @@ complete_body(rp_http_connection *c)
 static void
 take_counted(rp_http_connection *c, rp_str *input)
 {
-    const uint64_t left = (uint64_t)c->exchange->request.body_size - c->exchange->body_received;
+    rp_exchange *exchange = c->exchange;
+    const uint64_t size = (uint64_t)exchange->request.body_size;
+    const uint64_t left = size - exchange->body_received;
     const rp_str part = { input->ptr, (size_t)RP_MIN(left, (uint64_t)input->len) };
-    *input = (rp_str){ input->ptr + part.len, input->len - part.len };
-    if (take_body(c, part) && left == part.len)
+    const size_t taken = take_body(c, part);
+    *input = (rp_str){ input->ptr + taken, input->len - taken };
+    if (is_current(c, exchange) && exchange->body_received == size)
         complete_body(c);
 }
 
@@ -417,19 +425,19 @@ static void
 take_chunked(rp_http_connection *c, rp_str *input)
 {
     rp_exchange *exchange = c->exchange;
-    for (;;) {
-        rp_str piece;
-        switch (rp_http_chunks_feed(&exchange->chunks, input, &piece)) {
-        case RP_HTTP_CHUNKS_MORE: return;
-        case RP_HTTP_CHUNKS_END: complete_body(c); return;
-        case RP_HTTP_CHUNKS_BAD:
-            refuse_exchange(c, (rp_http_refusal){ 400, "the chunked body is not valid" });
-            return;
-        case RP_HTTP_CHUNKS_PIECE:
-            if (!take_body(c, piece) || c->body_paused)
-                return;
-            break;
-        }
+    rp_str piece;
+    switch (rp_http_chunks_feed(&exchange->chunks, input, &piece)) {
+    case RP_HTTP_CHUNKS_MORE: return;
+    case RP_HTTP_CHUNKS_END: complete_body(c); return;
+    case RP_HTTP_CHUNKS_BAD:
+        refuse_exchange(c, (rp_http_refusal){ 400, "the chunked body is not valid" });
+        return;
+    case RP_HTTP_CHUNKS_PIECE: {
+        const size_t taken = take_body(c, piece);
+        if (is_current(c, exchange))
+            rp_http_chunks_unread(&exchange->chunks, input, piece.len - taken);
+        return;
+    }
     }
 }
 

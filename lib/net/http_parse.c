@@ -440,3 +440,13 @@ rp_http_chunks_feed(rp_http_chunks *chunks, rp_str *input, rp_str *piece)
            : chunks->state == CHUNKS_BAD ? RP_HTTP_CHUNKS_BAD
                                          : RP_HTTP_CHUNKS_MORE;
 }
+
+void
+rp_http_chunks_unread(rp_http_chunks *chunks, rp_str *input, size_t size)
+{
+    if (!size)
+        return;
+    *input = (rp_str){ input->ptr - size, input->len + size };
+    chunks->left += size;
+    chunks->state = CHUNK_DATA;
+}

@@ -86,5 +86,7 @@ typedef enum rp_http_chunks_result {
 /* Start from a cleared struct. Takes what it has read off the front of *input.
  * Extensions and trailers are read and dropped. */
 rp_http_chunks_result rp_http_chunks_feed(rp_http_chunks *chunks, rp_str *input, rp_str *piece);
+/* Put the last `size` bytes of the piece just given back in front of *input. */
+void rp_http_chunks_unread(rp_http_chunks *chunks, rp_str *input, size_t size);
 
 #endif
