@@ -19,7 +19,7 @@
 #include <stdlib.h>
 
 enum {
-    WORD_SHORT = 192, /* bytes; measured: the plain loop wins below about 200 */
+    WORD_SHORT = 192, /* bytes; a guess at where the heap begins to win over the plain loop */
     /* Bounds on a pattern from a file; beyond them the encoding fails. A guess. */
     PATTERN_MATCH_MAX = 10 * 1000 * 1000,
     PATTERN_HEAP_KIB_MAX = 64 * 1024,
