@@ -101,7 +101,14 @@ change_site(void *context)
     site_change *change = context;
     rp_site_unref(change->worker->site);
     change->worker->site = change->site;
+    rp_worker_connect(change->worker);
     free(change);
+}
+
+static void
+connect_worker(void *context)
+{
+    rp_worker_connect(context);
 }
 
 static void
@@ -211,13 +218,13 @@ make_worker(rp_server *server, rp_worker *worker, uint64_t seed, rp_error *error
     return RP_OK;
 }
 
-/* Half the cores wait and copy, the other half embed; at most 8, where one loop alone
- * serves tens of thousands of exact hits a second. */
+/* One a core, at most 16: a guess; one loop alone serves tens of thousands of exact hits
+ * a second. */
 static size_t
 default_loops(void)
 {
     const long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    return cores < 4 ? 1 : (size_t)RP_MIN(cores / 2, 8);
+    return cores < 1 ? 1 : (size_t)RP_MIN(cores, 16);
 }
 
 static rp_status
@@ -286,6 +293,8 @@ start_parts(rp_server *server, const rp_config *config, rp_error *error)
         snprintf(name, sizeof name, "loop-%u", (unsigned)i % 1000);
         status = rp_loop_start(server->workers[i].loop, name);
         server->running_count += status == RP_OK;
+        if (status == RP_OK)
+            status = rp_loop_post(server->workers[i].loop, connect_worker, &server->workers[i]);
     }
     return status;
 }

@@ -167,6 +167,9 @@ int64_t rp_now_us(void); /* monotonic */
 
 /* ---- upstream.c ---------------------------------------------------------------- */
 
+/* Make the HTTP clients that the configuration needs (about a millisecond each, so that
+ * no request has to wait for it). On the loop's thread. */
+void rp_worker_connect(rp_worker *worker);
 void rp_visit_forward(rp_visit *visit);
 void rp_visit_upload(rp_visit *visit, rp_str bytes, bool last);
 void rp_visit_drained(rp_visit *visit);

@@ -435,6 +435,16 @@ find_client(rp_worker *worker, const rp_upstream_config *upstream, rp_error *err
     return client;
 }
 
+void
+rp_worker_connect(rp_worker *worker)
+{
+    const rp_config *config = worker->site->config;
+    rp_error error = { { 0 } };
+    for (size_t i = 0; i < config->upstream_count; i++)
+        if (!find_client(worker, &config->upstreams[i], &error))
+            rp_log(RP_LOG_ERROR, "upstream %s: %s", config->upstreams[i].name, error.text);
+}
+
 /* Will the fetch go on when the client has left? Then the body must not be the exchange's. */
 static bool
 may_outlive_client(const rp_visit *visit)
