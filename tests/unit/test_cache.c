@@ -248,6 +248,25 @@ test_chat_requests_meet_only_in_the_same_world(void **state)
     expect_miss(f, ask("alice", "what is the capital city of france"), NULL);
 }
 
+static void
+test_tool_calls_are_replayed_to_equal_requests_only(void **state)
+{
+    fixture *f = *state;
+    const char *const body =
+        "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"turn on the light in the kitchen of the house\"}]}";
+    put_request(f, ask_chat("alice", body),
+                "{\"id\":\"c\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,"
+                "\"message\":{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{\"id\":\"t\",\"type\":\"function\","
+                "\"function\":{\"name\":\"light\",\"arguments\":\"{}\"}}]},\"finish_reason\":\"tool_calls\"}]}",
+                NULL);
+    rp_cache_answer *answer = look_up(f, ask_chat("alice", body));
+    assert_true(answer->hit);
+    assert_non_null(strstr(answer->reply.ptr, "\"light\""));
+    rp_cache_answer_free(answer);
+    expect_miss(f, ask_chat("alice", "{\"model\":\"m\",\"messages\":[{\"role\":\"user\",\"content\":\"turn on the light in the kitchen of the house please\"}]}"),
+                "tool-calls");
+}
+
 /* ---- what forbids a hit ------------------------------------------------------------------------ */
 
 static void
@@ -1414,6 +1433,7 @@ main(void)
         T(test_the_same_prompt_hits_exactly_and_a_similar_one_semantically),
         T(test_tenants_and_namespaces_never_meet),
         T(test_chat_requests_meet_only_in_the_same_world),
+        T(test_tool_calls_are_replayed_to_equal_requests_only),
         T(test_a_gate_vetoes_what_similarity_allows),
         T(test_the_caller_can_only_be_stricter),
         T(test_entries_expire_and_callers_may_want_younger_ones),
