@@ -789,6 +789,22 @@ test_anthropic_messages_go_both_ways(void **state)
                             "\"role\":\"assistant\",\"model\":\"c\",\"content\":[{\"type\":\"text\","
                             "\"text\":\"Hi\"}],\"stop_reason\":\"end_turn\",\"stop_sequence\":null,"
                             "\"usage\":{\"input_tokens\":5,\"output_tokens\":7}}"));
+    /* A block out of its place, a delta of another kind than its block. */
+    static const char *const wrong[][2] = { { "_start\",\"index\":0", "_start\",\"index\":1" },
+                                            { "_delta\",\"index\":0", "_delta\",\"index\":1" },
+                                            { "text_delta\",\"text\"", "text_delta\",\"tixt\"" },
+                                            { "\"text_delta\"", "\"next_delta\"" },
+                                            { "\"content_block\":", "\"content_black\":" } };
+    for (size_t i = 0; i < RP_COUNT(wrong); i++) {
+        char changed[sizeof stream];
+        memcpy(changed, stream, sizeof stream);
+        char *at = strstr(changed, wrong[i][0]);
+        assert_non_null(at);
+        memcpy(at, wrong[i][1], strlen(wrong[i][1]));
+        assert_int_equal(
+            read_pieces(f, RP_WIRE_MESSAGES, 200, true, rp_str_of(changed), 10, NULL),
+            RP_REPLY_UNREADABLE);
+    }
     static const char odd[] = "{\"type\":\"message\",\"content\":[{\"text\":\"hi\"}],\"usage\":{\"a\":1},"
                               "\"stop_reason\":\"end_turn\"}";
     assert_int_equal(read_pieces(f, RP_WIRE_MESSAGES, 200, false, rp_str_of(odd), 99, NULL),
@@ -930,6 +946,28 @@ test_damaged_bytes_are_refused_or_harmless(void **state)
     }
 }
 
+static void
+test_spans_that_contradict_each_other_are_refused(void **state)
+{
+    fixture *f = *state;
+    assert_int_equal(read_pieces(f, RP_WIRE_CHAT, 200, false, rp_str_of(chat_body), 999, NULL),
+                     RP_REPLY_GOOD);
+    const rp_reply *reply = open_reply(f);
+    assert_int_equal(rp_reply_span(reply, 0).kind, RP_SPAN_ID);
+    assert_int_equal(rp_reply_span(reply, 1).kind, RP_SPAN_CREATED);
+    char *second = f->encoded.ptr + 40 + 12; /* the span of created */
+    const uint32_t offset = rp_load_le32(second + 4);
+    /* Two values that a replay replaces must rise and not overlap. */
+    rp_store_le32(second + 4, rp_reply_span(reply, 0).offset + 1);
+    assert_int_equal(rp_reply_open(rp_buffer_str(&f->encoded), &f->arena, &reply), RP_ERR_CORRUPT);
+    rp_store_le32(second + 4, offset);
+    rp_store_le32(second, RP_SPAN_KIND_COUNT);
+    assert_int_equal(rp_reply_open(rp_buffer_str(&f->encoded), &f->arena, &reply), RP_ERR_CORRUPT);
+    rp_store_le32(second, RP_SPAN_CREATED);
+    rp_store_le32(second + 8, UINT32_MAX);
+    assert_int_equal(rp_reply_open(rp_buffer_str(&f->encoded), &f->arena, &reply), RP_ERR_CORRUPT);
+}
+
 int
 main(void)
 {
@@ -947,6 +985,7 @@ main(void)
         cmocka_unit_test(test_anthropic_messages_go_both_ways),
         cmocka_unit_test(test_responses_go_both_ways),
         cmocka_unit_test(test_pieces_end_between_words_and_never_within_a_character),
+        cmocka_unit_test(test_spans_that_contradict_each_other_are_refused),
         cmocka_unit_test(test_damaged_bytes_are_refused_or_harmless),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
