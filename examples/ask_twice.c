@@ -6,7 +6,6 @@
  * prints what the cache said to each. Without MODEL (a folder, or the name of a pulled
  * encoder) only the same question hits. Uses nothing but include/reprise. */
 #include <reprise/reprise.h>
-#include <reprise/cache.h>
 
 #include <stdio.h>
 #include <stdlib.h>

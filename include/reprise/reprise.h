@@ -2,6 +2,11 @@
 #ifndef REPRISE_REPRISE_H
 #define REPRISE_REPRISE_H
 
+#include <reprise/cache.h>
+#include <reprise/embed.h>
+#include <reprise/index.h>
+#include <reprise/judge.h>
+#include <reprise/policy.h>
 #include <reprise/status.h>
 #include <reprise/types.h>
 
