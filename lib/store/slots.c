@@ -283,7 +283,7 @@ rp_slots_insert(rp_slots *slots, uint64_t fingerprint, const rp_slot *values,
     *slot = *values;
     slot->fingerprint = fingerprint;
     slot->hot = 0;
-    slot->flags = (values->flags & RP_SLOT_STATIC) | RP_SLOT_USED;
+    slot->flags = (values->flags & (RP_SLOT_STATIC | RP_SLOT_UNTOLD)) | RP_SLOT_USED;
     slots->count++;
 
     uint32_t tenant = find_tenant(slots, tenant_hash);

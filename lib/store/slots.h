@@ -19,6 +19,7 @@ typedef enum rp_slot_flag {
     RP_SLOT_DOOMED = 1 << 1, /* out of service; its removal is not committed yet */
     RP_SLOT_STATIC = 1 << 2, /* never evicted */
     RP_SLOT_TOLD = 1 << 3,   /* the removed event was sent */
+    RP_SLOT_UNTOLD = 1 << 4, /* found by a reload: the added event is to be sent */
 } rp_slot_flag;
 
 typedef struct rp_slot {

@@ -242,7 +242,7 @@ grow_slots(rp_store *store, size_t more)
 /* Entries enter the eviction queue in the order of their keys, not of their age: a hash
  * order. What was used before the restart is not known, and age alone says little. */
 static rp_status
-load_rows(rp_store *store, rp_error *error)
+load_rows(rp_store *store, uint32_t more_flags, rp_error *error)
 {
     loaded_row *rows = malloc(ROWS_AT_ONCE * sizeof *rows);
     if (!rows)
@@ -263,7 +263,7 @@ load_rows(rp_store *store, rp_error *error)
                 .id = rows[i].row.id,
                 .expires = rows[i].row.expires,
                 .size = rows[i].row.size,
-                .flags = rows[i].row.flags & RP_ENTRY_STATIC ? RP_SLOT_STATIC : 0,
+                .flags = more_flags | (rows[i].row.flags & RP_ENTRY_STATIC ? RP_SLOT_STATIC : 0),
             };
             if (!rp_slots_find_id(&store->slots, values.id))
                 rp_slots_insert(&store->slots, rows[i].fingerprint, &values, rows[i].row.tenant,
@@ -373,7 +373,7 @@ rp_store_load(rp_store *store, rp_error *error)
 {
     rp_status status = load_meta(store, error);
     if (status == RP_OK)
-        status = load_rows(store, error);
+        status = load_rows(store, 0, error);
     if (status != RP_OK || store->read_only)
         return status;
     rp_reader *reader = rp_database_read(&store->database);
@@ -384,7 +384,7 @@ rp_store_load(rp_store *store, rp_error *error)
     if (entries == store->slots.count)
         return RP_OK;
     status = repair_orphans(store, error);
-    return status == RP_OK ? load_rows(store, error) : status;
+    return status == RP_OK ? load_rows(store, 0, error) : status;
 }
 
 /* ---- after the environment died ---------------------------------------------- */
@@ -409,17 +409,21 @@ load_whole(rp_store *store, MDB_txn *txn, rp_entry_id id)
     return rp_entry_copy(&view, RP_PART_VECTORS);
 }
 
-/* Entries that the lost commit made: they have an id beyond what memory knows. */
+/* Entries that the commit made of which nobody knew whether it happened. */
 static void
-tell_added(rp_store *store, uint32_t top_before)
+tell_added(rp_store *store)
 {
-    for (uint32_t number = top_before + 1; number <= store->slots.top; number++) {
-        const rp_slot *slot = rp_slots_at(&store->slots, number);
-        rp_reader *reader = slot->flags & RP_SLOT_USED ? rp_database_read(&store->database) : NULL;
+    for (uint32_t number = 1; number <= store->slots.top; number++) {
+        rp_slot *slot = rp_slots_at(&store->slots, number);
+        rp_reader *reader =
+            slot->flags & RP_SLOT_UNTOLD ? rp_database_read(&store->database) : NULL;
         if (!reader)
             continue;
         const rp_entry *entry = load_whole(store, reader->txn, slot->id);
         rp_database_read_end(&store->database, reader);
+        pthread_mutex_lock(&store->lock);
+        slot->flags &= ~(uint32_t)RP_SLOT_UNTOLD;
+        pthread_mutex_unlock(&store->lock);
         if (entry && store->events.added)
             store->events.added(store->events.context, entry);
         rp_entry_unref(entry);
@@ -437,13 +441,10 @@ rp_store_reload(rp_store *store)
         return false;
     load_outcome_bounds(store, reader->txn);
     rp_database_read_end(&store->database, reader);
-    /* What was doomed is out of service either way; removing it twice is harmless. New
-     * rows take numbers behind all that were ever used only if none is free: a freed
-     * number that is used again is told twice at worst. */
-    const uint32_t top_before = store->slots.free_head ? 0 : store->slots.top;
-    if (load_rows(store, NULL) != RP_OK)
+    /* What was doomed is out of service either way, and removing it twice is harmless. */
+    if (load_rows(store, RP_SLOT_UNTOLD, NULL) != RP_OK)
         return false;
     store->reload_wanted = false;
-    tell_added(store, top_before);
+    tell_added(store);
     return true;
 }

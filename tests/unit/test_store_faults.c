@@ -1,4 +1,4 @@
-/* test_store_faults.c - the n-th allocation, write or sync fails, for every n.
+/* test_store_faults.c - the n-th allocation, write, sync or open fails, for every n.
  *
  * What could go wrong: a crash or a leak on a path that is never taken otherwise; an entry
  * that was acknowledged although its commit failed, or is lost although it was; a store
@@ -63,7 +63,12 @@ disarm(void)
 int
 open(const char *path, int flags, ...)
 {
+    const size_t len = strlen(path);
     mode_t mode = 0;
+    if (len >= 9 && strcmp(path + len - 9, "/data.mdb") == 0 && is_time_to_fail(false)) {
+        errno = EMFILE;
+        return -1;
+    }
     if (flags & O_CREAT) {
         va_list values;
         va_start(values, flags);
