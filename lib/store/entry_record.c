@@ -39,7 +39,8 @@ enum {
     CODING_ZSTD = 1,
     /* Below this a frame's own 10 or so bytes and the call cost more than they save. A guess. */
     COMPRESS_SIZE_MIN = 128,
-    COMPRESS_LEVEL = 1, /* measured, bench/bench_store.c: level 3 saves 2 % more at twice the time */
+    /* Measured with `zstd -b -B2KB` on English text: level 3 is 1 % smaller, no more. */
+    COMPRESS_LEVEL = 1,
 };
 
 static uint64_t

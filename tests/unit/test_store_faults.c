@@ -22,6 +22,8 @@
 static atomic_long calls_left = -1; /* fails when it reaches 0; negative: never */
 static atomic_bool from_then_on;    /* and every call after it */
 static atomic_bool in_allocations;  /* else in writes and syncs */
+static atomic_bool opens_work;
+static atomic_bool first_is_done;   /* the first write that fails arrives all the same */
 static atomic_long faults;
 
 static bool
@@ -65,7 +67,8 @@ open(const char *path, int flags, ...)
 {
     const size_t len = strlen(path);
     mode_t mode = 0;
-    if (len >= 9 && strcmp(path + len - 9, "/data.mdb") == 0 && is_time_to_fail(false)) {
+    if (len >= 9 && strcmp(path + len - 9, "/data.mdb") == 0 && !atomic_load(&opens_work) &&
+        is_time_to_fail(false)) {
         errno = EMFILE;
         return -1;
     }
@@ -82,6 +85,9 @@ ssize_t
 pwrite(int fd, const void *bytes, size_t size, off_t offset)
 {
     if (is_time_to_fail(false)) {
+        if (atomic_exchange(&first_is_done, false) &&
+            syscall(SYS_pwrite64, fd, bytes, size, offset) < 0)
+            return -1;
         errno = ENOSPC;
         return -1;
     }
@@ -263,7 +269,7 @@ check_truth(truth *it)
 }
 
 static long
-run_with_fault(long n, bool allocations, bool sticky)
+run_with_fault(long n, bool allocations, bool sticky, bool lying)
 {
     truth it = { 0 };
     static ticket tickets[KEYS][VERSIONS + 1];
@@ -271,20 +277,29 @@ run_with_fault(long n, bool allocations, bool sticky)
     const rp_store_options options = { .folder = folder, .disk_max = 64 << 20,
                                        .events = { on_added, on_removed, &it } };
     it.store = test_store_open_with(options);
+    atomic_store(&first_is_done, lying);
+    atomic_store(&opens_work, lying);
     arm(n, allocations, sticky);
     run_workload(&it, tickets);
     const long met = atomic_load(&faults);
     disarm();
+    atomic_store(&first_is_done, false);
+    atomic_store(&opens_work, false);
     assert_int_equal(rp_store_sync(it.store), RP_OK); /* the disk is well again */
     rp_store_stats stats;
     rp_store_stats_get(it.store, &stats);
     assert_false(stats.admission_paused);
     check_truth(&it);
     assert_int_equal(it.index_balance, stats.entries);
+    unsigned versions[KEYS];
+    for (unsigned key = 0; key < KEYS; key++)
+        versions[key] = version_of(it.store, key);
     rp_store_close(it.store);
 
     it.store = test_store_open_with(options);
     check_truth(&it);
+    for (unsigned key = 0; key < KEYS; key++) /* memory knew what is on the disk */
+        assert_int_equal(version_of(it.store, key), versions[key]);
     for (unsigned key = 0; key < KEYS; key++) {
         rp_entry_id id;
         assert_int_equal(rp_store_put(it.store, &drafts[key][1].entry, &id, NULL, NULL), RP_OK);
@@ -298,10 +313,10 @@ run_with_fault(long n, bool allocations, bool sticky)
 }
 
 static void
-run_all(bool allocations, bool sticky)
+run_all(bool allocations, bool sticky, bool lying)
 {
     long n = 1;
-    while (run_with_fault(n, allocations, sticky))
+    while (run_with_fault(n, allocations, sticky, lying))
         n++;
     print_message("%ld %s, each failed %s\n", n - 1, allocations ? "allocations" : "writes and syncs",
                   sticky ? "with all after it" : "by itself");
@@ -312,21 +327,29 @@ static void
 test_every_write_and_sync_may_fail(void **state)
 {
     (void)state;
-    run_all(false, false);
+    run_all(false, false, false);
 }
 
 static void
 test_the_disk_may_fail_for_good_from_any_call_on(void **state)
 {
     (void)state;
-    run_all(false, true);
+    run_all(false, true, false);
+}
+
+/* Then only what is on the disk can say whether the commit happened. */
+static void
+test_a_write_may_arrive_although_it_failed(void **state)
+{
+    (void)state;
+    run_all(false, true, true);
 }
 
 static void
 test_every_allocation_may_fail(void **state)
 {
     (void)state;
-    run_all(true, false);
+    run_all(true, false, false);
 }
 
 static void
@@ -387,6 +410,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_write_and_sync_may_fail),
         cmocka_unit_test(test_the_disk_may_fail_for_good_from_any_call_on),
+        cmocka_unit_test(test_a_write_may_arrive_although_it_failed),
         cmocka_unit_test(test_every_allocation_may_fail),
         cmocka_unit_test(test_opening_may_fail_at_every_call),
     };
