@@ -33,6 +33,9 @@ typedef struct calibrated_state {
 
 /* Deviation of entries' offsets around the pooled curve; a guess. */
 static const double ENTRY_DEVIATION = 1.0;
+/* Of an entry's deviation, what counts in its bound: the pooled curve was fitted to
+ * entries of all offsets and contains most of it already; a guess. */
+static const double ENTRY_CAUTION = 0.4;
 /* Share of would-be hits that is explored, where the risk is at the cut and far below. */
 static const double EXPLORE_LEAST = 0.2; /* of the share at the cut */
 
@@ -47,7 +50,7 @@ bounds_of(const rp_policy *policy, double error_max)
 {
     return (rp_learner_bounds){ .error_max = error_max,
                                 .hit_error_max = policy->options.hit_error_max,
-                                .z = is_plus(policy) ? 0.5 : 0 };
+                                .z = 0.7 };
 }
 
 static rp_learner *
@@ -102,7 +105,7 @@ describe(const rp_policy *policy, const rp_learner *learner, const rp_question *
         asked.evidence = rp_evidence_of_similarity(candidate->similarity);
         find_offset(policy->state, learner, candidate->id, &offset, &deviation);
         asked.offset = (float)offset;
-        asked.deviation = (float)deviation;
+        asked.deviation = (float)(ENTRY_CAUTION * deviation);
     } else {
         const float second = chosen + 1 < question->count
                                  ? question->candidates[chosen + 1].similarity
@@ -145,9 +148,13 @@ choose_candidate(const rp_policy *policy, const rp_question *question, rp_decisi
 static double
 explore_share(const rp_policy *policy, const rp_learner *learner, double risk)
 {
-    if (learner->cut <= 0 || policy->options.audit <= 0)
-        return policy->options.audit;
-    return policy->options.audit * fmax(EXPLORE_LEAST, fmin(1, sqrt(risk / learner->cut)));
+    if (policy->options.audit <= 0)
+        return 0; /* the operator audits otherwise */
+    const double steady
+        = policy->options.audit
+          * (learner->cut > 0 ? fmax(EXPLORE_LEAST, fmin(1, sqrt(risk / learner->cut))) : 1);
+    /* The first hits of a stratum rest on few outcomes: look at more of them. */
+    return fmax(steady, 0.5 / sqrt(1 + learner->hits));
 }
 
 static void
@@ -176,7 +183,8 @@ decide(rp_policy *policy, const rp_question *question, double random01, rp_decis
     const double risk = rp_learner_risk(learner, &asked.evidence, (double)asked.offset,
                                         (double)asked.deviation, bounds.z);
     const double cut = learner->cut * fmin(1, bounds.error_max / own.error_max);
-    out->risk = risk;
+    const double mean_risk = rp_learner_risk(learner, &asked.evidence, (double)asked.offset, 0, 0);
+    out->risk = mean_risk;
     if (learner->pause) {
         out->reason = "drift";
         return;
@@ -192,7 +200,7 @@ decide(rp_policy *policy, const rp_question *question, double random01, rp_decis
     }
     out->verdict = RP_HIT;
     out->reason = is_plus(policy) ? "verified" : "calibrated";
-    rp_learner_serve(learner, risk);
+    rp_learner_serve(learner, mean_risk);
 }
 
 /* ---- learning ------------------------------------------------------------------------ */
@@ -219,8 +227,7 @@ observe(rp_policy *policy, const rp_outcome *outcome)
     } else {
         labelled.evidence = rp_evidence_of(candidate, outcome->similarity_second);
     }
-    const double risk
-        = rp_learner_risk(learner, &labelled.evidence, offset, deviation, bounds.z);
+    const double risk = rp_learner_risk(learner, &labelled.evidence, offset, 0, 0);
     const bool explored = outcome->probability < 1 || outcome->source == RP_OUTCOME_AUDIT;
     rp_learner_learn(&state->pooled, &labelled, risk, false, NULL, &bounds);
     rp_learner_learn(learner, &labelled, risk, explored, &state->pooled.model, &bounds);

@@ -13,7 +13,6 @@ enum {
     NEWTON_MAX = 8,
     LEDGER_HORIZON = 4000,
     PAUSE = 200,
-    DRIFT_MIN = 8,       /* explored hits or grey misses before an alarm */
 };
 
 static const double RISK_LEAST = 1e-4;   /* the left end of the bins */
@@ -22,6 +21,8 @@ static const double WEIGHT_MAX = 30;     /* of one outcome: an explored hit at 3
 static const double COLD_CUT = 0.10;     /* of the initial model: cosine about .98 */
 static const double INFLATION_CONFIDENCE = 0.75; /* measured: docs/policies.md */
 static const double INFLATION_PRIOR = 2;         /* explored wrongs that prior belief is worth */
+static const double INFLATION_LEAST = 0.6;
+static const double HINKLEY_SLACK = 0.05, HINKLEY_MAX = 12; /* guesses: a shift of 5 % is none */
 static const double EXPLORED_FADE = 0.995;
 static const double GREY_FADE = 0.98;
 
@@ -259,11 +260,13 @@ upper_edge(size_t bin)
 static double
 find_inflation(const rp_learner *learner)
 {
-    const double explored
-        = rp_poisson_upper(learner->explored_wrong + INFLATION_PRIOR - 1, INFLATION_CONFIDENCE)
-          / (learner->explored_risk + INFLATION_PRIOR);
     const double grey = (learner->grey_wrong + 4) / (learner->grey_risk + 4);
-    return fmax(0.8, fmax(explored, grey));
+    /* Before much was explored the grey misses say what to expect of it. */
+    const double expected = INFLATION_PRIOR * fmax(INFLATION_LEAST, fmin(grey, 2));
+    const double explored
+        = rp_poisson_upper(learner->explored_wrong + expected - 1, INFLATION_CONFIDENCE)
+          / (learner->explored_risk + INFLATION_PRIOR);
+    return fmax(INFLATION_LEAST, fmax(explored, grey));
 }
 
 /* What the ledger lets the next requests spend, per request: the bound, more if less
@@ -356,12 +359,12 @@ rp_learner_serve(rp_learner *learner, double risk)
 static bool
 has_drifted(rp_learner *learner)
 {
-    const double allowed = 0.05; /* drift in the mean that is no drift; a guess */
-    if (learner->hinkley - learner->hinkley_min > 12 + 0 * allowed)
+    if (learner->hinkley - learner->hinkley_min > HINKLEY_MAX)
         return true;
+    /* Three deviations of a Poisson count and one and a half for its skew: about one
+     * false alarm in a thousand looks. */
     const double expected = learner->explored_risk;
-    return learner->explored >= DRIFT_MIN
-           && learner->explored_wrong > expected + 3.5 * sqrt(expected + 1) + 2;
+    return learner->explored_wrong > expected + 3 * sqrt(expected) + 1.5;
 }
 
 static void
@@ -399,7 +402,7 @@ watch(rp_learner *learner, const rp_labelled *labelled, double risk, bool explor
     } else {
         return;
     }
-    learner->hinkley += wrong - risk - 0.05;
+    learner->hinkley += wrong - risk - HINKLEY_SLACK;
     learner->hinkley_min = fmin(learner->hinkley_min, learner->hinkley);
     if (learner->outcomes_seen > OUTCOMES_MIN && has_drifted(learner))
         pause_for_drift(learner);
