@@ -31,7 +31,11 @@ static const rp_policy_kind *const kinds[] = {
     &rp_policy_verified_sigmoid,
     &rp_policy_verified_sigmoid_probability,
     &rp_policy_verified_plus,
+    &rp_policy_adaptive,
     &rp_policy_calibrated,
+    &rp_policy_judge,
+    &rp_policy_cascade,
+    &rp_policy_krites,
 };
 
 const char *
@@ -163,7 +167,7 @@ read_spec(rp_str spec, const rp_policy_kind **kind_out, rp_policy_options *optio
         if (rp_str_equal(name, rp_str_of(kinds[i]->name)))
             kind = kinds[i];
     if (!kind) {
-        char known[320] = "";
+        char known[384] = "";
         size_t at = 0;
         for (size_t i = 0; i < RP_COUNT(kinds) && at < sizeof known - 32; i++)
             at += (size_t)snprintf(known + at, sizeof known - at, "%s%s", at ? ", " : "",
@@ -202,7 +206,7 @@ rp_policy_new(rp_str spec, double error_max, rp_policy **out, rp_error *error)
         .hint_similarity = 0.70, /* algorithms.md 7: a third-party band of .70-.85 */
         .verifier_min = 0.90,    /* a guess; a calibrated verifier's .9 is 10 % of hits */
         .audit = 0.05,       /* measured: docs/policies.md */
-        .judge_min = 0.80,       /* Krites' grey zone starts there (arXiv:2602.13165) */
+        .judge_min = 0.80,       /* a guess: read paths elsewhere ask from .80 or .85 on */
     };
     if (!isnan(error_max)) {
         if (!is_in_range(&number_keys[0], error_max))

@@ -72,7 +72,8 @@ struct rp_policy {
 /* The families. */
 extern const rp_policy_kind rp_policy_exact, rp_policy_static, rp_policy_dual, rp_policy_verified,
     rp_policy_verified_global, rp_policy_verified_iid, rp_policy_verified_sigmoid,
-    rp_policy_verified_sigmoid_probability, rp_policy_verified_plus, rp_policy_calibrated;
+    rp_policy_verified_sigmoid_probability, rp_policy_verified_plus, rp_policy_adaptive,
+    rp_policy_calibrated, rp_policy_judge, rp_policy_cascade, rp_policy_krites;
 
 /* Gates whose veto no verifier or judge can lift: neither could read the text, or
  * nobody compared the rest of it. */

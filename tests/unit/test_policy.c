@@ -217,6 +217,78 @@ test_exact_never_hits_and_dual_hints(void **state)
 }
 
 static void
+test_judges_are_asked_in_turn_and_heard(void **state)
+{
+    (void)state;
+    rp_policy *policy = make("judge:judge_min=0.85");
+    rp_candidate two[2] = { candidate(1, 0.93f), candidate(2, 0.90f) };
+    rp_question asked = question(two, 2);
+    assert_int_equal(decide(policy, &asked).verdict, RP_MISS); /* no judge: no hit */
+    asked.has_judge = true;
+    rp_decision got = decide(policy, &asked);
+    assert_int_equal(got.verdict, RP_NEED_JUDGE);
+    assert_int_equal(got.chosen, 0);
+    two[0].judge = RP_JUDGE_NO;
+    got = decide(policy, &asked);
+    assert_int_equal(got.verdict, RP_NEED_JUDGE);
+    assert_int_equal(got.chosen, 1);
+    two[1].judge = RP_JUDGE_YES;
+    got = decide(policy, &asked);
+    assert_int_equal(got.verdict, RP_HIT);
+    assert_int_equal(got.chosen, 1);
+    two[1].judge = RP_JUDGE_UNSURE;
+    assert_int_equal(decide(policy, &asked).verdict, RP_MISS);
+    two[1] = candidate(2, 0.84f);
+    assert_int_equal(decide(policy, &asked).verdict, RP_MISS);
+    /* A caller's minimum holds for judged candidates too. */
+    two[0].judge = RP_JUDGE_YES;
+    assert_int_equal(decide(policy, &asked).verdict, RP_HIT);
+    asked.min_similarity = 0.95f;
+    assert_int_equal(decide(policy, &asked).verdict, RP_MISS);
+    rp_policy_free(policy);
+}
+
+static void
+test_a_cascade_asks_the_large_judge_only_where_the_small_is_unsure(void **state)
+{
+    (void)state;
+    rp_policy *policy = make("cascade:verifier_min=0.9");
+    rp_candidate one = candidate(1, 0.9f);
+    rp_question asked = question(&one, 1);
+    asked.has_judge = asked.has_verifier = true;
+    assert_int_equal(decide(policy, &asked).verdict, RP_NEED_VERIFIER);
+    one.verifier = 0.95f;
+    assert_int_equal(decide(policy, &asked).verdict, RP_HIT);
+    one.verifier = 0.05f;
+    assert_int_equal(decide(policy, &asked).verdict, RP_MISS);
+    one.verifier = 0.5f;
+    assert_int_equal(decide(policy, &asked).verdict, RP_NEED_JUDGE);
+    one.judge = RP_JUDGE_YES;
+    assert_int_equal(decide(policy, &asked).verdict, RP_HIT);
+    rp_policy_free(policy);
+}
+
+static void
+test_krites_never_waits_and_serves_what_was_judged(void **state)
+{
+    (void)state;
+    rp_policy *policy = make("krites:min_similarity=0.95,judge_min=0.8");
+    rp_candidate one = candidate(1, 0.9f);
+    rp_question asked = question(&one, 1);
+    asked.has_judge = true;
+    rp_decision got = decide(policy, &asked);
+    assert_int_equal(got.verdict, RP_MISS);
+    assert_string_equal(got.reason, "grey-zone");
+    one.judge = RP_JUDGE_YES;
+    assert_int_equal(decide(policy, &asked).verdict, RP_HIT);
+    one.judge = RP_JUDGE_NO;
+    assert_int_equal(decide(policy, &asked).verdict, RP_MISS);
+    one = candidate(1, 0.96f);
+    assert_int_equal(decide(policy, &asked).verdict, RP_HIT);
+    rp_policy_free(policy);
+}
+
+static void
 test_every_listed_policy_can_be_made_saved_and_restored(void **state)
 {
     (void)state;
@@ -273,6 +345,9 @@ main(void)
         cmocka_unit_test(test_a_category_has_its_own_threshold),
         cmocka_unit_test(test_a_gate_bars_a_hit_or_asks),
         cmocka_unit_test(test_exact_never_hits_and_dual_hints),
+        cmocka_unit_test(test_judges_are_asked_in_turn_and_heard),
+        cmocka_unit_test(test_a_cascade_asks_the_large_judge_only_where_the_small_is_unsure),
+        cmocka_unit_test(test_krites_never_waits_and_serves_what_was_judged),
         cmocka_unit_test(test_every_listed_policy_can_be_made_saved_and_restored),
         cmocka_unit_test(test_state_of_another_policy_is_refused),
     };
