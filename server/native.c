@@ -283,15 +283,16 @@ static bool
 read_tags(work *w, rp_cache_store_options *options, rp_str *tags)
 {
     const rp_json *list = rp_json_get(w->body, "tags");
+    bool good = !list || (list->type == RP_JSON_ARRAY && list->count <= RP_TAGS_MAX);
     options->tags = tags;
-    for (uint32_t i = 0; list && list->type == RP_JSON_ARRAY && i < list->count; i++) {
-        if (list->children[i].type != RP_JSON_STRING || i == RP_TAGS_MAX) {
-            rp_native_fail(w->call, 400, "\"tags\" must be a list of at most 16 strings");
-            return false;
-        }
-        tags[options->tag_count++] = list->children[i].string;
+    for (uint32_t i = 0; list && good && i < list->count; i++) {
+        good = list->children[i].type == RP_JSON_STRING;
+        if (good)
+            tags[options->tag_count++] = list->children[i].string;
     }
-    return true;
+    if (!good)
+        rp_native_fail(w->call, 400, "\"tags\" must be a list of at most 16 strings");
+    return good;
 }
 
 static void

@@ -199,8 +199,8 @@ talk(const call *c, const arguments *a, const char *method, const char *query, r
         rp_http_client_new(t->loop, &(rp_http_client_options){ 0 }, &t->client, &error) != RP_OK ||
         rp_fetch_start(t->client, &request, &handler, t, &t->fetch, &error) != RP_OK)
         return fail(c, RP_EXIT_FAILED, error.text[0] ? error.text : "no memory");
-    if (t->in)
-        on_want_body(t);
+    if (t->in && rp_loop_post(t->loop, on_want_body, t) != RP_OK)
+        return fail(c, RP_EXIT_FAILED, "no memory");
     rp_loop_run(t->loop);
     if (t->result != RP_FETCH_OK) {
         char sentence[400];

@@ -1,0 +1,284 @@
+"""The admin listener, the native calls on both listeners, and the commands that use them.
+
+What could go wrong: management without the token or from a browser's page; a client that
+sees or removes another tenant's entries; a native look-up that misses what the proxied
+request stored because its scope differs; an export that is cut short, or an import that
+loses entries; a command line that says done when nothing was.
+"""
+import http.client
+import json
+import os
+import re
+import subprocess
+import threading
+
+import pytest
+
+from proxy import BINARY, PATIENCE, Reply, chat_body
+
+
+class Admin:
+    def __init__(self, proxy):
+        proxy.wait_for_line("admin listener on ")
+        line = next(l for l in proxy.lines if "admin listener on " in l)
+        host, _, port = re.search(r"admin listener on (\S+?),", line).group(1).rpartition(":")
+        self.address = (host, int(port))
+        with open(proxy.folder + "/data/admin.token") as file:
+            self.token = file.read().strip()
+        assert os.stat(proxy.folder + "/data/admin.token").st_mode & 0o777 == 0o600
+
+    def call(self, method, path, body=None, token=True, headers=None):
+        all_headers = {"Authorization": "Bearer " + self.token} if token is True else {}
+        all_headers.update(headers or {})
+        connection = http.client.HTTPConnection(*self.address, timeout=PATIENCE)
+        try:
+            payload = json.dumps(body) if isinstance(body, (dict, list)) else body
+            connection.request(method, path, payload, all_headers)
+            reply = connection.getresponse()
+            return Reply(reply.status, reply.getheaders(), reply.read())
+        finally:
+            connection.close()
+
+    def native(self, name, **members):
+        return self.call("POST", "/v1/reprise/" + name, members)
+
+    @property
+    def url(self):
+        return "http://%s:%d" % self.address
+
+
+@pytest.fixture
+def admin(proxy):
+    return Admin(proxy)
+
+
+def tenant_of(admin, proxy):
+    """The name of the default key's tenant, as an export shows it."""
+    lines = admin.call("GET", "/v1/reprise/export").body.decode().splitlines()
+    return json.loads(lines[0])["tenant"]
+
+
+def test_health_and_metrics_are_open_and_the_rest_is_not(admin):
+    assert admin.call("GET", "/healthz", token=False).status == 200
+    ready = admin.call("GET", "/readyz", token=False)
+    assert ready.status == 200 and ready.json["ready"] is True
+    metrics = admin.call("GET", "/metrics", token=False)
+    assert metrics.status == 200 and metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
+    for name in ("reprise_cache_requests_total", "reprise_stage_duration_seconds_bucket",
+                 "reprise_entries", "reprise_memory_bytes", "reprise_build_info"):
+        assert name in metrics.body.decode(), name
+    for method, path in (("GET", "stats"), ("GET", "export"), ("POST", "import"), ("POST", "lookup"),
+                         ("POST", "flush"), ("POST", "invalidate"), ("POST", "explain")):
+        assert admin.call(method, "/v1/reprise/" + path, "{}", token=False).status == 401
+        assert admin.call(method, "/v1/reprise/" + path, "{}", token=False,
+                          headers={"Authorization": "Bearer " + "0" * 48}).status == 401
+    assert admin.call("GET", "/nothing").status == 404
+    assert admin.call("POST", "/v1/reprise/stats", "{}").status == 405
+
+
+def test_a_page_of_another_host_or_origin_is_refused(admin):
+    assert admin.call("GET", "/metrics", headers={"Host": "evil.example"}).status == 403
+    assert admin.call("GET", "/v1/reprise/stats", headers={"Origin": "https://evil.example"}).status == 403
+    own = "%s:%d" % admin.address
+    assert admin.call("GET", "/v1/reprise/stats", headers={"Origin": "http://" + own}).status == 200
+
+
+def test_a_native_lookup_finds_what_the_proxied_request_stored(proxy, admin):
+    proxy.chat("What is kept?", headers={"X-Reprise-Namespace": "n1"})
+    found = proxy.call(path="/v1/reprise/lookup", body={"request": chat_body("What is kept?")},
+                       headers={"X-Reprise-Namespace": "n1"})
+    assert found.status == 200
+    assert found.json["outcome"] == "hit" and found.json["tier"] == "exact"
+    assert found.json["reply"]["choices"][0]["message"]["content"]
+    assert re.fullmatch("[0-9a-f]{32}", found.json["entry"])
+    # Another namespace, another model, another key: nothing.
+    for body, headers, key in (
+            ({"request": chat_body("What is kept?")}, {}, "sk-test-1"),
+            ({"request": dict(chat_body("What is kept?"), model="other")}, {"X-Reprise-Namespace": "n1"}, "sk-test-1"),
+            ({"request": chat_body("What is kept?")}, {"X-Reprise-Namespace": "n1"}, "sk-test-2")):
+        other = proxy.call(path="/v1/reprise/lookup", body=body, headers=headers, key=key)
+        assert other.json["outcome"] == "miss", other.json
+    assert proxy.call(path="/v1/reprise/lookup", body={"prompt": "x"}, key=None).status == 401
+    # The admin asks for the tenant by name.
+    tenant = tenant_of(admin, proxy)
+    again = admin.native("lookup", tenant=tenant, namespace="n1", request=chat_body("What is kept?"))
+    assert again.json["entry"] == found.json["entry"]
+    assert admin.native("lookup", request=chat_body("What is kept?")).status == 400
+
+
+def test_what_a_native_store_keeps_answers_the_proxied_request(proxy, upstream):
+    reply = {"id": "chatcmpl-own", "object": "chat.completion", "created": 1, "model": "gpt-test",
+             "choices": [{"index": 0, "message": {"role": "assistant", "content": "By hand."},
+                          "finish_reason": "stop"}],
+             "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}}
+    stored = proxy.call(path="/v1/reprise/store", body={
+        "request": chat_body("Stored by hand?"), "reply": reply, "ttl_seconds": 60, "tags": ["doc:1"]})
+    assert stored.status == 201 and re.fullmatch("[0-9a-f]{32}", stored.json["entry"])
+    hit = proxy.chat("Stored by hand?")
+    assert hit.cache == "hit" and hit.text == "By hand."
+    # A bare prompt is a family of its own.
+    bare = proxy.call(path="/v1/reprise/store", body={"prompt": "bare?", "reply": "yes"})
+    assert bare.status == 201
+    assert proxy.call(path="/v1/reprise/lookup", body={"prompt": "bare?"}).json["reply"] == "yes"
+    assert proxy.chat("bare?").cache == "miss"
+    # What may not be kept is refused with a reason.
+    reply["choices"][0]["finish_reason"] = "length"
+    refused = proxy.call(path="/v1/reprise/store", body={"request": chat_body("cut?"), "reply": reply})
+    assert refused.status == 400 and "not kept" in refused.json["error"]["message"]
+    for body in ({}, {"prompt": "x"}, {"prompt": "x", "reply": "y", "tags": "t"}, {"prompt": "x", "replay": "y"}, []):
+        assert proxy.call(path="/v1/reprise/store", body=body).status == 400
+
+
+def test_explain_says_why(proxy):
+    proxy.chat("Why is this so?")
+    told = proxy.call(path="/v1/reprise/explain", body={"request": chat_body("Why is this so?")}).json
+    assert told["outcome"] == "hit" and told["tier"] == "exact"
+    assert told["fields"] and told["key"] and told["scope"]
+
+
+def test_a_wrong_answer_is_removed_by_feedback(proxy):
+    proxy.chat("Is it right?")
+    hit = proxy.chat("Is it right?")
+    assert hit.cache == "hit"
+    entry, request = hit.headers["x-reprise-entry"], hit.headers["x-reprise-request"]
+    assert proxy.call(path="/v1/reprise/feedback", body={"request_id": request, "correct": True}).status == 200
+    assert proxy.call(path="/v1/reprise/feedback", body={"entry": entry, "correct": False},
+                      key="sk-test-2").status == 404
+    assert proxy.chat("Is it right?").cache == "hit"
+    assert proxy.call(path="/v1/reprise/feedback",
+                      body={"entry": entry, "correct": False, "reason": "old"}).status == 200
+    assert proxy.chat("Is it right?").cache == "miss"
+
+
+def test_invalidate_is_a_dry_run_until_confirmed_and_stays_with_its_tenant(proxy, admin):
+    proxy.accept("sk-test-2")
+    for key in ("sk-test-1", "sk-test-2"):
+        proxy.chat("tagged", headers={"X-Reprise-Tags": "doc:42@v7"}, key=key)
+        proxy.chat("plain", key=key)
+    dry = proxy.call(path="/v1/reprise/invalidate", body={"tag": "doc:42@v7"})
+    assert dry.json == {"matched": 1, "removed": 0}
+    assert proxy.chat("tagged").cache == "hit"
+    done = proxy.call(path="/v1/reprise/invalidate", body={"tag": "doc:42@v7", "confirm": True})
+    assert done.json == {"matched": 1, "removed": 1}
+    assert proxy.chat("tagged", headers={"Cache-Control": "no-store"}).cache == "miss"
+    assert proxy.chat("plain").cache == "hit"
+    assert proxy.chat("tagged", key="sk-test-2").cache == "hit"
+    assert proxy.call(path="/v1/reprise/invalidate", body={}).status == 400
+    assert proxy.call(path="/v1/reprise/invalidate", body={"tag": "x", "confirm": "yes"}).status == 400
+    # A client cannot name a tenant; an admin may mean all of them.
+    assert proxy.call(path="/v1/reprise/invalidate", body={"tag": "x", "tenant": "y"}).status == 400
+    assert admin.native("invalidate", model="gpt-*", confirm=True).json["removed"] == 3
+    assert proxy.chat("plain", key="sk-test-2").cache == "miss"
+
+
+def test_a_flush_forgets_one_tenant_or_all(proxy, admin):
+    proxy.accept("sk-test-2")
+    for key in ("sk-test-1", "sk-test-2"):
+        proxy.chat("to be flushed", key=key)
+    assert proxy.call(path="/v1/reprise/flush", body={}).status == 400
+    assert proxy.call(path="/v1/reprise/flush", body={"confirm": "flush"}).status == 200
+    assert proxy.chat("to be flushed").cache == "miss"
+    assert proxy.chat("to be flushed", key="sk-test-2").cache == "hit"
+    assert admin.native("flush", confirm="flush").status == 200
+    assert proxy.chat("to be flushed", key="sk-test-2").cache == "miss"
+
+
+def test_what_is_exported_can_be_imported_elsewhere(proxy, admin, start):
+    for i in range(300):
+        proxy.chat("exported %d %s" % (i, "long " * (i % 50)))
+    exported = admin.call("GET", "/v1/reprise/export").body
+    lines = exported.decode().splitlines()
+    assert len(lines) == 300 and all(json.loads(line)["prompt"].startswith("exported") for line in lines)
+    other = start()
+    other_admin = Admin(other)
+    broken = exported + b'{"nonsense": 1}\nnot json\n'
+    report = other_admin.call("POST", "/v1/reprise/import", broken).json
+    assert report["imported"] == 300 and report["refused"] == 2
+    assert report["first_error"].startswith("line 301: ")
+    assert other_admin.call("GET", "/v1/reprise/stats").json["entries"] == 300
+    # Tenants without a configured name are keyed hashes: another store's secret makes others.
+    assert len(other_admin.call("GET", "/v1/reprise/export").body.decode().splitlines()) == 300
+
+
+def test_an_export_that_nobody_reads_holds_nothing_up(proxy, admin):
+    for i in range(50):
+        proxy.chat("abandoned %d %s" % (i, "x" * 20000))
+    connection = http.client.HTTPConnection(*admin.address, timeout=PATIENCE)
+    connection.request("GET", "/v1/reprise/export", headers={"Authorization": "Bearer " + admin.token})
+    connection.getresponse().read(10)
+    connection.close()
+    assert admin.call("GET", "/v1/reprise/stats").json["entries"] == 50
+
+
+def run(admin, *arguments, stdin=None):
+    return subprocess.run([BINARY, *arguments, "--admin", admin.url, "--token", admin.token],
+                          input=stdin, capture_output=True, text=True, timeout=PATIENCE)
+
+
+def test_the_commands_talk_to_a_server(proxy, admin, tmp_path):
+    stored = run(admin, "store", "--tenant", "team", "--prompt", "asked by hand", "--reply", "told", "--tag", "t1")
+    assert stored.returncode == 0, stored.stderr
+    found = json.loads(run(admin, "lookup", "--tenant", "team", "--prompt", "asked by hand").stdout)
+    assert found["outcome"] == "hit" and found["reply"] == "told"
+    assert json.loads(run(admin, "stats").stdout)["entries"] == 1
+    assert json.loads(run(admin, "explain", "--tenant", "team", "--prompt", "asked by hand").stdout)["tier"] == "exact"
+    file = tmp_path / "entries.jsonl"
+    assert run(admin, "export", str(file)).returncode == 0
+    assert json.loads(file.read_text())["prompt"] == "asked by hand"
+    assert json.loads(run(admin, "invalidate", "--tag", "t1").stdout) == {"matched": 1, "removed": 0}
+    assert json.loads(run(admin, "invalidate", "--tag", "t1", "--confirm").stdout)["removed"] == 1
+    imported = run(admin, "import", str(file))
+    assert imported.returncode == 0 and json.loads(imported.stdout)["imported"] == 1
+    entry = json.loads(run(admin, "lookup", "--tenant", "team", "--prompt", "asked by hand").stdout)["entry"]
+    assert run(admin, "feedback", "--tenant", "team", "--entry", entry, "--wrong").returncode == 0
+    assert json.loads(run(admin, "lookup", "--tenant", "team", "--prompt", "asked by hand").stdout)["outcome"] == "miss"
+    assert run(admin, "flush", "--confirm").returncode == 0
+    # What cannot be: a sentence and a status.
+    assert run(admin, "lookup", "--tenant", "team").returncode == 2
+    assert run(admin, "lookup", "--nonsense").returncode == 2
+    refused = run(admin, "flush")
+    assert refused.returncode == 1 and "confirm" in refused.stderr
+    nobody = subprocess.run([BINARY, "stats", "--admin", "http://127.0.0.1:9"], capture_output=True, text=True)
+    assert nobody.returncode == 1 and "is `reprise serve` running there?" in nobody.stderr
+
+
+def test_the_commands_look_into_a_stopped_store(start):
+    server = start()
+    server.accept()
+    server.chat("kept when stopped")
+    data = server.folder + "/data"
+    busy = subprocess.run([BINARY, "flush", "--confirm", "--data", data, "--model", "none"],
+                          capture_output=True, text=True)
+    assert busy.returncode == 1, busy.stdout
+    server.stop()
+    exported = subprocess.run([BINARY, "export", "--data", data, "--model", "none"],
+                              capture_output=True, text=True, timeout=PATIENCE)
+    assert exported.returncode == 0, exported.stderr
+    line = json.loads(exported.stdout)
+    assert line["prompt"] == "kept when stopped"
+    stats = subprocess.run([BINARY, "stats", "--data", data, "--model", "none"], capture_output=True, text=True)
+    assert json.loads(stats.stdout)["entries"] == 1
+    flushed = subprocess.run([BINARY, "flush", "--confirm", "--data", data, "--model", "none"],
+                             capture_output=True, text=True)
+    assert flushed.returncode == 0, flushed.stderr
+    stats = subprocess.run([BINARY, "stats", "--data", data, "--model", "none"], capture_output=True, text=True)
+    assert json.loads(stats.stdout)["entries"] == 0
+
+
+def test_many_calls_at_once_are_all_answered(proxy, admin):
+    wrong = []
+
+    def ask(number):
+        for i in range(20):
+            reply = admin.native("store", tenant="t%d" % number, prompt="p%d" % i, reply="r%d" % i)
+            if reply.status != 201:
+                wrong.append(reply.body)
+            if admin.native("lookup", tenant="t%d" % number, prompt="p%d" % i).json["reply"] != "r%d" % i:
+                wrong.append(i)
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
