@@ -61,8 +61,10 @@ header_of(const rp_http_request *request, const char *name)
 static rp_str
 without_port(rp_str host)
 {
-    const char *colon = host.len ? memrchr(host.ptr, ':', host.len) : NULL;
-    const char *bracket = host.len ? memrchr(host.ptr, ']', host.len) : NULL;
+    if (host.ptr == NULL)
+        return host;
+    const char *colon = memrchr(host.ptr, ':', host.len);
+    const char *bracket = memrchr(host.ptr, ']', host.len);
     if (colon && (!bracket || colon > bracket))
         host.len = (size_t)(colon - host.ptr);
     return host;

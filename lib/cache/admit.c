@@ -96,6 +96,7 @@ draft_entry(const rp_query *query, const rp_admission *admission, rp_str scope_f
         .model = query->request->model,
         .category = query->caller.category,
         .prompt = query->request->prompt,
+        .turn = query->request->last_turn,
         .scope_fields = scope_fields,
         .tags = query->controls.tags,
         .reply = admission->encoded,

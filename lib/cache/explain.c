@@ -1,6 +1,6 @@
 /* explain.c - a look-up as JSON, for the eyes of whoever may read its prompts.
  *
- * {"outcome", "tier", "reason", "scope", "key", "stratum", "fields": {...},
+ * {"outcome", "tier", "reason", "scope", "key", "stratum", "fields": {...}, "turn",
  *  "personal", "temporal", "may_read", "may_write",
  *  "entry": {...} | null,
  *  "candidates": [{"entry", "similarity", "alignment", "prompt", "gates": [{"gate",
@@ -192,6 +192,9 @@ put_scope(rp_json_writer *writer, const rp_query *query)
     rp_json_key(writer, "fields");
     rp_json_put_raw(writer, rp_buffer_failed(&fields) ? RP_STR("null") : rp_buffer_str(&fields));
     rp_buffer_fini(&fields);
+    rp_json_key(writer, "turn");
+    rp_json_put_raw(writer, query->request->last_turn.len ? query->request->last_turn
+                                                          : RP_STR("null"));
 }
 
 void

@@ -198,8 +198,6 @@ rp_scope_fields_write(const rp_request *request, const rp_caller *caller, rp_buf
         put_bytes(&writer, fact_value(request, caller, fact, epoch));
     }
     rp_json_close(&writer, '}');
-    rp_json_key(&writer, "turn");
-    rp_json_put_raw(&writer, request->last_turn.len ? request->last_turn : RP_STR("null"));
     rp_json_close(&writer, '}');
 }
 
@@ -279,7 +277,7 @@ read_canonical(const rp_json *value, rp_arena *arena, rp_buffer *scratch, rp_str
 static rp_status
 read_body(const rp_json *object, const rp_json *turn, rp_arena *arena, rp_request *request)
 {
-    if (!object || object->type != RP_JSON_OBJECT || !turn)
+    if (!object || object->type != RP_JSON_OBJECT)
         return RP_ERR_INVALID;
     rp_field *fields = rp_arena_calloc(arena, object->count + 1, sizeof *fields);
     if (!fields)
@@ -291,7 +289,7 @@ read_body(const rp_json *object, const rp_json *turn, rp_arena *arena, rp_reques
         fields[i].name = object->children[i].name;
         status = read_canonical(&object->children[i], arena, &value, &fields[i].value);
     }
-    if (status == RP_OK && turn->type != RP_JSON_NULL)
+    if (status == RP_OK && turn && turn->type != RP_JSON_NULL)
         status = read_canonical(turn, arena, &value, &request->last_turn);
     rp_buffer_fini(&value);
     if (status != RP_OK)
@@ -305,8 +303,8 @@ read_body(const rp_json *object, const rp_json *turn, rp_arena *arena, rp_reques
 }
 
 rp_status
-rp_scope_fields_read(const rp_json *fields, rp_arena *arena, rp_request *request,
-                     rp_caller *caller)
+rp_scope_fields_read(const rp_json *fields, const rp_json *turn, rp_arena *arena,
+                     rp_request *request, rp_caller *caller)
 {
     rp_request read = { .temperature = __builtin_nan("") };
     rp_caller who = { 0 };
@@ -329,8 +327,7 @@ rp_scope_fields_read(const rp_json *fields, rp_arena *arena, rp_request *request
     }
     who.attributes = attributes;
     who.attribute_count = list->count;
-    const rp_status status = read_body(rp_json_get(fields, "body"),
-                                       rp_json_get(fields, "turn"), arena, &read);
+    const rp_status status = read_body(rp_json_get(fields, "body"), turn, arena, &read);
     if (status != RP_OK)
         return status;
     *request = read;

@@ -49,16 +49,18 @@ rp_key rp_key_of(rp_scope scope, const rp_request *request);
 rp_stratum rp_stratum_of(const rp_caller *caller, rp_str model, rp_str fingerprint);
 
 /* What the scope hashed, as one canonical JSON object, for explain and export:
- * {"attributes":[[name,value]...],"body":{name:value...},"caller":{name:value...},
- * "turn":value}; the turn is what the key adds (null: nothing). Bytes that are not UTF-8
- * are written as {"hex":"..."}. */
+ * {"attributes":[[name,value]...],"body":{name:value...},"caller":{name:value...}}. Equal
+ * for all requests of a scope, so that the store keeps it once; what the key adds is
+ * request->last_turn. Bytes that are not UTF-8 are written as {"hex":"..."}. */
 void rp_scope_fields_write(const rp_request *request, const rp_caller *caller, rp_buffer *out);
-/* Read such an object back (import): as much of a request and a caller as rp_scope_of
- * looks at; the rest is zero. Epochs are those of the exporting cache: an importer puts
- * in its own. Results lie in the arena and point into `fields`. Fails: RP_ERR_INVALID
- * (not of that shape), RP_ERR_LIMIT, RP_ERR_NOMEM. */
-RP_NODISCARD rp_status rp_scope_fields_read(const rp_json *fields, rp_arena *arena,
-                                            rp_request *request, rp_caller *caller);
+/* Read such an object back (import), with the turn (NULL or null: none): as much of a
+ * request and a caller as rp_scope_of and rp_key_of look at; the rest is zero. Epochs are
+ * those of the exporting cache: an importer puts in its own. Results lie in the arena and
+ * point into `fields`. Fails: RP_ERR_INVALID (not of that shape), RP_ERR_LIMIT,
+ * RP_ERR_NOMEM. */
+RP_NODISCARD rp_status rp_scope_fields_read(const rp_json *fields, const rp_json *turn,
+                                            rp_arena *arena, rp_request *request,
+                                            rp_caller *caller);
 /* The key of an entry of that scope whose last turn has this canonical JSON. */
 rp_key rp_key_of_turn(rp_scope scope, rp_str last_turn);
 

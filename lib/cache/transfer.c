@@ -116,6 +116,8 @@ write_entry(rp_cache *cache, const rp_entry *entry, bool vectors, rp_buffer *lin
     rp_json_put_int(&writer, LINE_VERSION);
     rp_json_key(&writer, "scope");
     rp_json_put_raw(&writer, entry->scope_fields.len ? entry->scope_fields : RP_STR("null"));
+    rp_json_key(&writer, "turn");
+    rp_json_put_raw(&writer, entry->turn.len ? entry->turn : RP_STR("null"));
     const struct { const char *name; rp_str value; } texts[] = {
         { "tenant", entry->tenant }, { "namespace", entry->namespace_name },
         { "route", entry->route },   { "model", entry->model },
@@ -357,7 +359,8 @@ import_request(rp_cache *cache, const rp_json *line, rp_arena *arena, rp_query *
     if (!request)
         return rp_fail(error, RP_ERR_NOMEM, "no memory for a request");
     rp_query_init(query);
-    rp_status status = rp_scope_fields_read(fields, arena, request, &query->caller);
+    rp_status status = rp_scope_fields_read(fields, rp_json_get(line, "turn"), arena, request,
+                                            &query->caller);
     if (status != RP_OK)
         return rp_fail(error, status, "the member \"scope\" does not hold scope fields");
     rp_wire wire;

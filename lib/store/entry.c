@@ -49,7 +49,7 @@ static size_t
 text_size(const rp_entry *entry)
 {
     return entry->tenant.len + entry->namespace_name.len + entry->route.len + entry->model.len +
-           entry->category.len + entry->prompt.len + entry->tags.len;
+           entry->category.len + entry->prompt.len + entry->tags.len + entry->turn.len;
 }
 
 size_t
@@ -97,7 +97,7 @@ rp_entry_copy_with_room(const rp_entry *view, unsigned parts, size_t reply_size,
     }
     rp_str *const strings[] = { &wanted.tenant,   &wanted.namespace_name, &wanted.route,
                                 &wanted.model,    &wanted.category,       &wanted.prompt,
-                                &wanted.tags,     &wanted.scope_fields };
+                                &wanted.tags,     &wanted.turn,           &wanted.scope_fields };
     for (size_t i = 0; i < RP_COUNT(strings); i++)
         move_string(strings[i], &at);
     wanted.reply.ptr = at;

@@ -32,8 +32,7 @@ enum {
     AT_WINDOW_COUNT = 184,
     AT_RESERVED = 188, /* 0 */
     AT_TEXT_SIZES = 192,
-    TEXT_COUNT = 7,
-    AT_TEXT_END = AT_TEXT_SIZES + 4 * TEXT_COUNT, /* 220, and 4 bytes of 0 */
+    TEXT_COUNT = 8, /* the header ends behind their sizes */
 
     CODING_PLAIN = 0,
     CODING_ZSTD = 1,
@@ -92,7 +91,7 @@ list_texts(const rp_entry *entry, rp_str out[TEXT_COUNT])
 {
     const rp_str texts[TEXT_COUNT] = { entry->tenant, entry->namespace_name, entry->route,
                                        entry->model,  entry->category,       entry->prompt,
-                                       entry->tags };
+                                       entry->tags,   entry->turn };
     memcpy(out, texts, sizeof texts);
 }
 
@@ -206,7 +205,7 @@ rp_entry_record_decode(rp_str bytes, rp_entry_id id, rp_entry *out, rp_stored_re
     memcpy(entry.metadata_hash, at + AT_METADATA_HASH, 16);
     rp_str *const texts[TEXT_COUNT] = { &entry.tenant,   &entry.namespace_name, &entry.route,
                                         &entry.model,    &entry.category,       &entry.prompt,
-                                        &entry.tags };
+                                        &entry.tags,     &entry.turn };
     size_t used = RP_ENTRY_RECORD_HEADER_SIZE;
     for (int i = 0; i < TEXT_COUNT; i++) {
         const size_t size = rp_load_le32(at + AT_TEXT_SIZES + 4 * i);

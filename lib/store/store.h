@@ -54,6 +54,8 @@ typedef struct rp_entry {
     int64_t input_tokens, output_tokens;      /* of the original reply; -1 unknown */
     int64_t upstream_us;      /* how long the original took */
     rp_str tenant, namespace_name, route, model, category, prompt;
+    rp_str turn;              /* canonical JSON of the last user turn, which the key adds to the
+                                 scope; empty: the scope says all */
     rp_str scope_fields;      /* canonical JSON object of what the scope hashed; empty unless
                                  loaded with RP_PART_SCOPE (or in a draft) */
     rp_str tags;              /* joined by LF */

@@ -30,7 +30,7 @@ scope_of_text(rp_json_reader *reader, rp_str text, rp_arena *arena, rp_scope *sc
     rp_request request;
     rp_caller caller;
     if (rp_json_parse(reader, arena, text, &json, NULL) != RP_OK ||
-        rp_scope_fields_read(json, arena, &request, &caller) != RP_OK ||
+        rp_scope_fields_read(json, NULL, arena, &request, &caller) != RP_OK ||
         rp_scope_of(&request, &caller, scope) != RP_OK)
         return false;
     rp_scope_fields_write(&request, &caller, out);
