@@ -295,7 +295,10 @@ embed_locally(void *context)
     const rp_encoder *encoder = rp_cache_encoder(job->visit->worker->server->cache);
     const size_t dim = rp_encoder_dim(encoder);
     float *vectors = calloc(job->count * dim, sizeof *vectors);
-    job->status = vectors ? rp_encoder_embed(encoder, job->texts, job->count, vectors, NULL,
+    if (atomic_load(&job->visit->worker->server->is_stopping))
+        job->status = RP_ERR_CLOSED;
+    else
+        job->status = vectors ? rp_encoder_embed(encoder, job->texts, job->count, vectors, NULL,
                                              &job->error)
                           : RP_ERR_NOMEM;
     if (job->status == RP_OK) {

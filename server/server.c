@@ -434,6 +434,7 @@ rp_server_stop(rp_server *server)
     if (server->http && !atomic_load(&server->is_draining))
         rp_server_drain(server);
     quiesce_workers(server);
+    atomic_store(&server->is_stopping, true);
     rp_batcher_free(server->batcher);
     rp_pool_free(server->pool);
     stop_workers(server);

@@ -77,6 +77,7 @@ struct rp_server {
     bool has_drained;
     size_t quiet_count;    /* workers that hand nothing over any more */
     atomic_bool is_draining;
+    atomic_bool is_stopping; /* jobs of the pool that still wait skip what takes long */
     atomic_llong encode_us; /* moving average of one text's encoding; relaxed, an estimate */
     int64_t started_us;
 };

@@ -87,7 +87,9 @@ static void
 embed_and_admit(void *context)
 {
     rp_visit *visit = context;
-    (void)!rp_query_embed(visit->worker->server->cache, &visit->query);
+    rp_server *server = visit->worker->server;
+    if (!atomic_load(&server->is_stopping))
+        (void)!rp_query_embed(server->cache, &visit->query);
     admit(visit); /* without a vector it is kept for the exact tier */
     give_query_back(visit);
 }
