@@ -298,8 +298,15 @@ run(probe *p)
 }
 
 static void
+free_timer(void *context)
+{
+    rp_timer_free(((probe *)context)->timer);
+}
+
+static void
 finish(probe *p)
 {
+    test_on_loop(loop, free_timer, p); /* on_done has not always come */
     rp_buffer_fini(&p->body);
     sem_destroy(&p->done);
 }
@@ -473,7 +480,6 @@ test_a_cancelled_fetch_says_nothing_more(void **state)
     prepare(&r, "/ok");
     run(&r);
     assert_int_equal(r.result, RP_FETCH_OK);
-    rp_timer_free(NULL);
     finish(&p);
     finish(&q);
     finish(&r);
