@@ -36,7 +36,7 @@
 enum {
     EASY_KEPT = 64,
     HEAD_SIZE_MAX = 256 << 10,    /* of a reply; a guess, far above any real one */
-    HEADER_COUNT_MAX = 512,       /* likewise */
+    HEADER_COUNT_MAX = 24 << 5,   /* likewise */
     UPLOAD_HIGH_BYTES = 256 << 10,
     CONNECTION_AGE_S = 55,        /* idle; nginx and most balancers close after 60 to 75 s */
 };
@@ -90,7 +90,7 @@ struct rp_fetch {
     rp_arena arena;        /* of the reply's head */
     int status;
     rp_header *reply_headers;
-    size_t reply_header_count;
+    size_t reply_header_count, reply_header_room;
 };
 
 static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
@@ -489,10 +489,28 @@ take_status_line(rp_fetch *fetch, rp_str line)
         return false;
     rp_arena_reset(&fetch->arena);
     fetch->status = (int)status;
-    fetch->reply_header_count = 0;
-    fetch->reply_headers =
-        rp_arena_alloc(&fetch->arena, HEADER_COUNT_MAX * sizeof *fetch->reply_headers);
-    return fetch->reply_headers != NULL;
+    fetch->reply_header_count = fetch->reply_header_room = 0;
+    fetch->reply_headers = NULL;
+    return true;
+}
+
+/* Room for one more. The table left behind goes with the arena. */
+static bool
+make_header_room(rp_fetch *fetch)
+{
+    if (fetch->reply_header_count < fetch->reply_header_room)
+        return true;
+    const size_t room = RP_MAX(fetch->reply_header_room * 2, (size_t)24);
+    rp_header *grown = room <= HEADER_COUNT_MAX
+                           ? rp_arena_alloc(&fetch->arena, room * sizeof *grown)
+                           : NULL;
+    if (!grown)
+        return false;
+    if (fetch->reply_header_count)
+        memcpy(grown, fetch->reply_headers, fetch->reply_header_count * sizeof *grown);
+    fetch->reply_headers = grown;
+    fetch->reply_header_room = room;
+    return true;
 }
 
 static bool
@@ -503,7 +521,7 @@ take_field(rp_fetch *fetch, rp_str line)
     /* What is no field (a folded line) is not passed on. */
     if (!rp_http_is_token(name))
         return true;
-    if (!fetch->reply_headers || fetch->reply_header_count == HEADER_COUNT_MAX)
+    if (!make_header_room(fetch))
         return false;
     const rp_str value = rp_str_trimmed((rp_str){ colon + 1, line.len - name.len - 1 });
     const rp_header copy = { rp_arena_copy(&fetch->arena, name),
@@ -520,7 +538,10 @@ on_header_line(char *bytes, size_t size, size_t count, void *context)
     rp_str line = { bytes, len };
     if (fetch->wants_cancel)
         return 0;
-    note_heard(fetch);
+    /* The first line, and then the whole head, count as heard: the lines between, which
+     * come together unless somebody drips, do not. */
+    if (!fetch->heard_us)
+        note_heard(fetch);
     if (fetch->head_done)
         return len; /* a trailer */
     while (line.len && (line.ptr[line.len - 1] == '\n' || line.ptr[line.len - 1] == '\r'))
@@ -532,6 +553,7 @@ on_header_line(char *bytes, size_t size, size_t count, void *context)
     if (fetch->status < 200)
         return len; /* the final head is still to come */
     fetch->head_done = true;
+    note_heard(fetch);
     fetch->handler.on_head(fetch->context, fetch->status, fetch->reply_headers,
                            fetch->reply_header_count);
     return fetch->wants_cancel ? 0 : len;
@@ -671,10 +693,15 @@ static bool
 make_headers(const rp_fetch_request *request, struct curl_slist **out)
 {
     struct curl_slist *list = NULL;
-    bool has_type = false, has_accept = false, has_agent = false;
+    bool has_type = false, has_accept = false;
+    /* libcurl would name a form as the type of any POST. */
+    const bool may_get_type = !rp_str_equal(request->method, RP_STR("GET")) &&
+                              !rp_str_equal(request->method, RP_STR("HEAD"));
+    /* libcurl would wait for "100 Continue" before bodies over 1 MiB. */
+    const bool would_wait = !request->body_is_whole || request->body.len > 1 << 19;
     /* A field named in Connection belongs to the connection, too (RFC 9110 7.6.1). */
     const rp_str connection = rp_http_header(request->headers, request->header_count, "connection");
-    bool fine = append_line(&list, "Expect:");
+    bool fine = !would_wait || append_line(&list, "Expect:");
     for (size_t i = 0; i < request->header_count && fine; i++) {
         const rp_header *h = &request->headers[i];
         if (is_dropped(h->name) || !rp_http_is_token(h->name) ||
@@ -682,12 +709,10 @@ make_headers(const rp_fetch_request *request, struct curl_slist **out)
             continue;
         has_type |= rp_str_equal_ignoring_case(h->name, RP_STR("Content-Type"));
         has_accept |= rp_str_equal_ignoring_case(h->name, RP_STR("Accept"));
-        has_agent |= rp_str_equal_ignoring_case(h->name, RP_STR("User-Agent"));
         fine = append_field(&list, h);
     }
-    fine = fine && (has_type || append_line(&list, "Content-Type:"));
+    fine = fine && (has_type || !may_get_type || append_line(&list, "Content-Type:"));
     fine = fine && (has_accept || append_line(&list, "Accept:"));
-    fine = fine && (has_agent || append_line(&list, "User-Agent:"));
     if (!fine) {
         curl_slist_free_all(list);
         return false;
@@ -740,7 +765,8 @@ set_method(CURL *easy, const rp_fetch_request *request, const char *method)
         code |= curl_easy_setopt(easy, CURLOPT_POST, 1L);
     else if (strcmp(method, "HEAD") == 0)
         code |= curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
-    return code | curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, method);
+    const bool plain = whole && (request->body.len ? is_post : is_post || strcmp(method, "GET") == 0);
+    return code | curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, plain ? NULL : method);
 }
 
 /* What one request changes. */
@@ -763,12 +789,12 @@ set_request(CURL *easy, const rp_fetch_request *request, struct curl_slist *head
     url[u.len] = '\0';
     const int64_t connect_us =
         request->connect_timeout_us ? request->connect_timeout_us : 10 * SECOND_US;
-    CURLU *parsed = curl_url();
-    const CURLUcode url_code =
-        parsed ? curl_url_set(parsed, CURLUPART_URL, url, 0) : CURLUE_OUT_OF_MEMORY;
-    curl_url_cleanup(parsed);
     const bool is_http = strncasecmp(url, "http://", 7) == 0;
     const bool is_https = strncasecmp(url, "https://", 8) == 0;
+    /* libcurl reads the rest when it starts; a second reading here would cost 1 us. */
+    bool fine = (is_http || is_https) && url[is_http ? 7 : 8] != '\0' && url[is_http ? 7 : 8] != '/';
+    for (const char *at = url; *at; at++)
+        fine = fine && (unsigned char)*at > ' ' && *at != '\x7f';
     CURLcode code = set_method(easy, request, method);
     code |= curl_easy_setopt(easy, CURLOPT_URL, url);
     code |= curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
@@ -777,9 +803,9 @@ set_request(CURL *easy, const rp_fetch_request *request, struct curl_slist *head
     code |= curl_easy_setopt(easy, CURLOPT_PIPEWAIT, (long)is_https);
     if (url != small)
         free(url);
-    if (url_code == CURLUE_OUT_OF_MEMORY || code == CURLE_OUT_OF_MEMORY)
+    if (code == CURLE_OUT_OF_MEMORY)
         return rp_fail(error, RP_ERR_NOMEM, "no memory for the request");
-    if (url_code != CURLUE_OK || !(is_http || is_https) || code != CURLE_OK)
+    if (!fine || code != CURLE_OK)
         return rp_fail(error, RP_ERR_INVALID, "the URL is not a valid http or https address");
     return RP_OK;
 }

@@ -548,6 +548,7 @@ test_a_request_arrives_as_it_was_given(void **state)
         assert_int_equal(p.result, RP_FETCH_OK);
         assert_true(rp_str_starts_with(rp_buffer_str(&p.body), p.request.method));
         assert_false(test_contains(rp_buffer_str(&p.body), "Authorization"));
+        assert_false(test_contains(rp_buffer_str(&p.body), "Content-Type"));
         assert_true(rp_str_ends_with(rp_buffer_str(&p.body), RP_STR("\r\n\r\n")));
         finish(&p);
     }
