@@ -316,8 +316,10 @@ rp_vector_record_decode(rp_str bytes, rp_entry_id id, rp_vector_view *out)
     memcpy(out->scope.bytes, at + VECTOR_AT_SCOPE, 32);
     out->dim = dim;
     out->window_count = window_count;
-    out->mean = at + RP_VECTOR_RECORD_HEADER_SIZE;
-    out->windows = window_count > 1 ? out->mean + dim * sizeof(float) : NULL;
+    out->mean = (const void *)(at + RP_VECTOR_RECORD_HEADER_SIZE);
+    out->windows = window_count > 1
+        ? (const void *)(at + RP_VECTOR_RECORD_HEADER_SIZE + dim * sizeof(float))
+        : NULL;
     return RP_OK;
 }
 

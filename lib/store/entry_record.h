@@ -55,7 +55,7 @@ typedef struct rp_vector_view {
     uint64_t encoder; /* hash of its fingerprint */
     rp_scope scope;
     size_t dim, window_count;
-    const char *mean, *windows; /* little-endian floats; windows: NULL for one window */
+    const float *mean, *windows; /* as aligned as the bytes are; windows: NULL for one window */
 } rp_vector_view;
 
 size_t rp_vector_record_size(size_t dim, size_t window_count);

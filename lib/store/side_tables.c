@@ -174,6 +174,7 @@ rp_epochs_set(rp_epochs *table, rp_str name, uint64_t value)
             memcpy(copy, name.ptr, name.len);
         row->name = (rp_str){ copy, name.len };
         table->count++;
+        /* cppcheck-suppress memleak ; the table owns the copy */
     }
     row->value = value;
     return true;

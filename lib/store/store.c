@@ -451,8 +451,8 @@ read_vectors(rp_store *store, MDB_txn *txn, rp_entry *view, rp_buffer *scratch)
         return READ_OK; /* of another encoder: not shown */
     view->dim = vectors.dim;
     view->window_count = vectors.window_count;
-    view->mean = (const float *)vectors.mean;
-    view->windows = vectors.windows ? (const float *)vectors.windows : view->mean;
+    view->mean = vectors.mean;
+    view->windows = vectors.windows ? vectors.windows : view->mean;
     return READ_OK;
 }
 
@@ -776,7 +776,7 @@ walk_vector(rp_store *store, vector_walk *walk, rp_entry_id id, rp_str bytes)
         return false;
     if (view.encoder != store->stored_encoder || !is_live(store, id))
         return true;
-    const float *mean = (const float *)view.mean;
+    const float *mean = view.mean;
     if ((uintptr_t)view.mean % _Alignof(float)) {
         memcpy(walk->aligned, view.mean, view.dim * sizeof(float));
         mean = walk->aligned;

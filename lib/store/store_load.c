@@ -403,8 +403,8 @@ load_whole(rp_store *store, MDB_txn *txn, rp_entry_id id)
         rp_vector_record_decode(bytes, id, &vectors) == RP_OK) {
         view.dim = vectors.dim;
         view.window_count = vectors.window_count;
-        view.mean = (const float *)vectors.mean;
-        view.windows = vectors.windows ? (const float *)vectors.windows : view.mean;
+        view.mean = vectors.mean;
+        view.windows = vectors.windows ? vectors.windows : view.mean;
     }
     return rp_entry_copy(&view, RP_PART_VECTORS);
 }

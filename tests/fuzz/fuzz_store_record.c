@@ -42,7 +42,7 @@ read_vector(char *bytes, size_t size, bool sign)
     rp_vector_view view;
     if (rp_vector_record_decode((rp_str){ bytes, size }, ID, &view) == RP_OK) {
         const size_t count = view.window_count > 1 ? view.window_count + 1 : 1;
-        (void)!rp_hash64((rp_str){ view.mean, view.dim * count * sizeof(float) });
+        (void)!rp_hash64((rp_str){ (const char *)view.mean, view.dim * count * sizeof(float) });
     }
 }
 
