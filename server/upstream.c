@@ -554,7 +554,7 @@ rp_visit_forward(rp_visit *visit)
 void
 rp_visit_upload(rp_visit *visit, rp_str bytes, bool last)
 {
-    if (!visit->fetch || visit->head_seen)
+    if (!visit->fetch)
         return; /* answered already, or never begun: the rest is of no use */
     if (!rp_fetch_send(visit->fetch, bytes, last) && !last && visit->exchange) {
         visit->upload_paused = true;

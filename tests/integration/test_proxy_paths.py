@@ -50,6 +50,18 @@ def test_chunked_uploads_arrive_whole(proxy):
     connection.close()
 
 
+@pytest.mark.parametrize("status", [413, 200])
+def test_a_reply_before_the_upload_has_ended_arrives(proxy, status):
+    client = socket.create_connection(proxy.address, timeout=30)
+    client.sendall(b"POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 50000000\r\n"
+                   b"X-Test: early=%d\r\n\r\n" % status + b"x" * (5 << 20))
+    reply = b""
+    while b"early" not in reply and (piece := client.recv(65536)):
+        reply += piece
+    assert reply.startswith(b"HTTP/1.1 %d" % status) and b'"early"' in reply
+    client.close()
+
+
 def test_large_downloads_arrive_whole(proxy):
     reply = proxy.call("GET", "/v1/blob", headers={"X-Test": "large=%d" % (20 << 20)})
     assert len(reply.body) == 20 << 20

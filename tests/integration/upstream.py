@@ -19,6 +19,7 @@ the header X-Test (several joined by commas):
   error-event       an error object in a 200
   gzip              say that the body is encoded
   large=BYTES       a plain body of that many bytes
+  early=STATUS      answer before the body was read
 """
 import json
 import socket
@@ -107,7 +108,7 @@ class Upstream:
                 self._answer(connection, request)
         except Broken:
             pass
-        except (BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError, TimeoutError):
             with self.lock:
                 self.broken_pipes += 1
         finally:
@@ -128,6 +129,8 @@ class Upstream:
             name, _, value = line.partition(":")
             headers[name.lower()] = value.strip()
         body = b""
+        if "early=" in headers.get("x-test", ""):
+            return Request(method, target, headers, body)
         if headers.get("transfer-encoding", "") == "chunked":
             while True:
                 size = int(reader.readline().split(b";")[0], 16)
@@ -156,6 +159,14 @@ class Upstream:
         key = request.headers.get("authorization", "").removeprefix("Bearer ")
         if key in self.rejected_keys:
             return self._send_json(connection, 401, error("invalid key", "invalid_api_key"))
+        if request.wants("early") is not None:
+            self._send_json(connection, int(request.wants("early")), error("early", "early"),
+                            [("Connection", "close")])
+            connection.shutdown(socket.SHUT_WR)
+            connection.settimeout(10)
+            while connection.recv(1 << 20):
+                pass
+            raise Broken
         if request.wants("status") is not None:
             status = int(request.wants("status"))
             return self._send_json(connection, status, error("as you wished", "wished"),
