@@ -61,10 +61,10 @@ head(bench *b, const char *text)
 /* ---- processes ---------------------------------------------------------------------------- */
 
 static bool
-start_mock(bench *b, const char *words)
+start_mock(bench *b, const char *words, const char *token_rate)
 {
-    const char *const arguments[] = { "reprise", "mock-llm", "--listen", "127.0.0.1:0", "--words",
-                                words, NULL };
+    const char *const arguments[] = { "reprise", "mock-llm", "--listen", "127.0.0.1:0", "--words", words,
+                                      "--token-rate", token_rate, NULL };
     return rp_child_start(&b->mock, NULL, arguments, STDOUT_FILENO, "http://", b->mock_address,
                           sizeof b->mock_address);
 }
@@ -254,30 +254,39 @@ measure_exact_hits(bench *b)
     return good;
 }
 
-/* Streams of about 2,000 events each, forwarded and not kept. */
+/* Streams that are forwarded and not kept: as fast as they go, when many events share a
+ * read and a write; and one by one, as a service speaks. */
 static bool
-measure_stream_events(bench *b)
+measure_stream(bench *b, const char *words, const char *token_rate, size_t connections, uint64_t streams,
+               const char *name, const char *text)
 {
-    enum { WORDS = 2000 };
     rp_child_stop(&b->server);
     rp_child_stop(&b->mock);
-    if (!start_mock(b, "2000") || !start_server(b, "none", "streams") || !prove_key(b))
+    if (!start_mock(b, words, token_rate) || !start_server(b, "none", "streams") || !prove_key(b))
         return false;
     rp_buffer bytes;
     rp_buffer_init(&bytes, 0);
     const rp_str request = make_request("Tell me all.", "Cache-Control: no-cache, no-store\r\n", true, &bytes);
     rp_load_result result;
     const double before = rp_process_cpu_seconds(b->server.pid);
-    bool good = run(b, b->server_address, &request, 1, 4, b->quick ? 40 : 400, 30, &result);
+    const bool good = run(b, b->server_address, &request, 1, connections, streams, 30, &result);
     if (good) {
-        const double events = (double)result.replies * WORDS;
-        head(b, "forwarded streams");
-        say(b, "stream_event_cpu_us", (rp_process_cpu_seconds(b->server.pid) - before) / events * 1e6, "us",
-            "CPU for each event, sent as fast as they go");
+        const double events = (double)result.replies * strtod(words, NULL);
+        say(b, name, (rp_process_cpu_seconds(b->server.pid) - before) / events * 1e6, "us", text);
         free(result.latencies_us);
     }
     rp_buffer_fini(&bytes);
     return good;
+}
+
+static bool
+measure_stream_events(bench *b)
+{
+    head(b, "forwarded streams, CPU of the server for each event");
+    return measure_stream(b, "2000", "0", 4, b->quick ? 40 : 400, "stream_event_batched_cpu_us",
+                          "as fast as they go") &&
+           measure_stream(b, "300", "200", 32, b->quick ? 32 : 96, "stream_event_cpu_us",
+                          "one by one, 32 streams of 200 events a second");
 }
 
 /* Every question of the demo once, then all again in other letters of the same meaning:
@@ -449,7 +458,7 @@ measure_start(bench *b)
 static bool
 measure(bench *b)
 {
-    if (!start_mock(b, "24") || !start_server(b, "none", "exact") || !prove_key(b))
+    if (!start_mock(b, "24", "0") || !start_server(b, "none", "exact") || !prove_key(b))
         return false;
     start_nginx(b);
     if (!measure_pass_through(b) || !measure_exact_hits(b) || !measure_stream_events(b))
