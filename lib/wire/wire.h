@@ -57,8 +57,9 @@ typedef struct rp_request {
     bool include_usage; /* stream_options.include_usage */
     rp_str prompt;      /* fuzzy part: text of the last user turn, normalised (NFC, line ends,
                            outer space); empty unless tier is RP_TIER_SEMANTIC */
-    rp_str last_turn;   /* canonical JSON of what `fields` leaves out (the last user turn);
-                           empty if nothing is left out */
+    rp_str last_turn;   /* canonical JSON of what `fields` leaves out: the content of the last
+                           message if that is the user's text; else {"turn": [...]}, all from
+                           the last user message with text on; empty if nothing is left out */
     const rp_field *fields; /* all that separates, sorted by name; the whole conversation
                                except the last user turn is the field "messages" */
     size_t field_count;
@@ -109,7 +110,8 @@ RP_NODISCARD rp_status rp_reply_reader_new(rp_wire wire, int http_status, bool i
 void rp_reply_reader_free(rp_reply_reader *reader);
 void rp_reply_reader_feed(rp_reply_reader *reader, rp_str bytes);
 /* The upstream ended; `clean`: as its framing says it should. On RP_REPLY_GOOD the
- * encoded reply is appended to *out. `json_reader` is borrowed for the call. */
+ * encoded reply is appended to *out. `json_reader` is borrowed for the call. All the work is
+ * done here (about 0.5 us an event): feed only copies. */
 rp_reply_verdict rp_reply_reader_finish(rp_reply_reader *reader, bool clean,
                                         rp_json_reader *json_reader, rp_buffer *out,
                                         rp_usage *usage);
@@ -123,7 +125,9 @@ RP_NODISCARD rp_status rp_reply_open(rp_str encoded, rp_arena *arena, const rp_r
 rp_wire rp_reply_wire(const rp_reply *reply);
 rp_usage rp_reply_usage(const rp_reply *reply);
 bool rp_reply_has_tool_calls(const rp_reply *reply);
-rp_str rp_reply_text(const rp_reply *reply); /* text of the first choice; for judges and lookups */
+/* Text of the first choice; for judges and lookups. Unescaped into the arena of
+ * rp_reply_open when first asked for: one thread at a time. */
+rp_str rp_reply_text(const rp_reply *reply);
 rp_str rp_reply_original_id(const rp_reply *reply);
 
 typedef struct rp_replay_options {
@@ -136,8 +140,9 @@ typedef struct rp_replay_options {
 } rp_replay_options;
 
 /* Append the whole replay: a JSON body, or all events of a stream including their
- * terminal one. Fails: RP_ERR_UNSUPPORTED if the asked form cannot hold every field
- * of the reply (a miss). */
+ * terminal one. A body made from a stream without usage has zeros there. Fails, with *out
+ * as it was: RP_ERR_UNSUPPORTED if the asked form cannot hold every field of the reply, or
+ * is of another wire, or needs a usage that is not known (a miss); RP_ERR_NOMEM. */
 RP_NODISCARD rp_status rp_reply_replay(const rp_reply *reply, const rp_replay_options *options,
                                        rp_buffer *out);
 
