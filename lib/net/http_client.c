@@ -60,6 +60,8 @@ struct rp_http_client {
     rp_turn_task task;
     bool kick;      /* libcurl wants to be called now */
     int depth;      /* > 0: inside libcurl */
+    int busy;       /* > 0: below us is a function that goes on using the client */
+    bool wants_free;
     socket_slot **slots; /* owned; by descriptor */
     size_t slot_count;
     int *socket_by_port; /* owned, 65536: the local port tells connections apart */
@@ -112,14 +114,25 @@ now_us(void)
 
 static void collect_done(rp_http_client *client);
 
+/* A handler may free the client; then the last who uses it does. */
+static void
+leave(rp_http_client *client)
+{
+    client->busy--;
+    if (client->wants_free && !client->busy)
+        rp_http_client_free(client);
+}
+
 static void
 act(rp_http_client *client, curl_socket_t fd, int what)
 {
     int running;
+    client->busy++;
     client->depth++;
     curl_multi_socket_action(client->multi, fd, what, &running);
     client->depth--;
     collect_done(client);
+    leave(client);
 }
 
 static void
@@ -369,7 +382,7 @@ collect_done(rp_http_client *client)
         return;
     int left;
     const CURLMsg *message;
-    while ((message = curl_multi_info_read(client->multi, &left))) {
+    while (!client->wants_free && (message = curl_multi_info_read(client->multi, &left))) {
         char *private = NULL;
         if (message->msg != CURLMSG_DONE)
             continue;
@@ -426,13 +439,15 @@ static void
 on_turn_end(void *context)
 {
     rp_http_client *client = context;
+    client->busy++;
     run_waiting(client);
-    if (client->kick) {
+    if (client->kick && !client->wants_free) {
         client->kick = false;
         act(client, CURL_SOCKET_TIMEOUT, 0);
     } else {
         collect_done(client);
     }
+    leave(client);
 }
 
 /* ---- deadlines ------------------------------------------------------------------------------ */
@@ -953,6 +968,10 @@ rp_http_client_free(rp_http_client *client)
     rp_fetch *fetch;
     while ((fetch = TAILQ_FIRST(&client->fetches)))
         destroy(fetch);
+    if (client->busy) {
+        client->wants_free = true;
+        return;
+    }
     for (size_t i = 0; i < client->kept_count; i++)
         curl_easy_cleanup(client->kept[i]);
     if (client->multi)

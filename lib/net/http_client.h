@@ -24,7 +24,8 @@ typedef struct rp_http_client_options {
 
 RP_NODISCARD rp_status rp_http_client_new(rp_loop *loop, const rp_http_client_options *options,
                                           rp_http_client **out, rp_error *error);
-void rp_http_client_free(rp_http_client *client); /* cancels what is under way, without on_done */
+/* Cancels what is under way, without on_done. Also from on_done, not from other callbacks. */
+void rp_http_client_free(rp_http_client *client);
 
 typedef struct rp_fetch_request {
     rp_str method, url;

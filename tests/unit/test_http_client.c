@@ -184,7 +184,7 @@ typedef struct probe {
     rp_fetch_result result;
     sem_t done;
     /* what to do */
-    bool pause_each, cancel_in_head, cancel_in_data, hold;
+    bool pause_each, cancel_in_head, cancel_in_data, hold, free_in_done;
     rp_timer *timer;
     int pieces_to_send;
 } probe;
@@ -246,6 +246,8 @@ on_done(void *context, rp_fetch_result result, const char *detail)
     p->result = result;
     rp_timer_free(p->timer);
     p->timer = NULL;
+    if (p->free_in_done)
+        rp_http_client_free(client);
     sem_post(&p->done);
 }
 
@@ -653,6 +655,13 @@ test_freeing_the_client_ends_fetches_silently(void **state)
     test_on_loop(loop, start, &p);
     p.cancel_in_head = true; /* every callback now fails the test */
     test_on_loop(loop, free_client, client);
+    finish(&p);
+    /* From inside a last callback, too. */
+    test_on_loop(loop, make_client, &client);
+    prepare(&p, "/ok");
+    p.free_in_done = true;
+    run(&p);
+    assert_int_equal(p.result, RP_FETCH_OK);
     client = before;
     finish(&p);
 }
