@@ -97,7 +97,11 @@ take_credential(rp_client_headers *out, rp_credential_place place, rp_str value)
 {
     value = place == RP_CREDENTIAL_AUTHORIZATION ? token_of_authorization(value)
                                                  : rp_str_trimmed(value);
-    if (value.len == 0 || (out->place != RP_CREDENTIAL_NONE && out->place <= place))
+    if (value.len == 0)
+        return;
+    if (out->place != RP_CREDENTIAL_NONE && !rp_str_equal(value, out->credential))
+        out->has_several = true;
+    if (out->place != RP_CREDENTIAL_NONE && out->place <= place)
         return;
     out->place = place;
     out->credential = value;
@@ -290,7 +294,7 @@ rp_client_headers_read(const rp_http_request *request, rp_arena *arena, rp_clien
     out->place = RP_CREDENTIAL_NONE;
     out->credential = out->namespace_name = out->category = out->traceparent = (rp_str){ 0 };
     rp_controls_init(&out->controls);
-    out->only_if_cached = false;
+    out->only_if_cached = out->has_several = false;
     out->attribute_count = 0;
     out->problem = NULL;
 

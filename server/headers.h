@@ -25,6 +25,7 @@ typedef enum rp_credential_place {
 typedef struct rp_client_headers {
     rp_credential_place place;
     rp_str credential;     /* the token alone; never logged. Borrowed from the request. */
+    bool has_several;      /* and another one that differs: which counts is the upstream's choice */
     rp_controls controls;  /* cache/lookup.h */
     bool only_if_cached;
     rp_str namespace_name, category, traceparent;

@@ -87,6 +87,10 @@ rp_identity_of(const rp_tenants *tenants, const rp_client_headers *headers, rp_a
                rp_identity *out)
 {
     memset(out, 0, sizeof *out);
+    /* With two different credentials we cannot know which one the upstream looks at: a
+     * revoked one could be vouched for by another. Nobody in particular, then. */
+    if (headers->has_several)
+        return;
     if (headers->place == RP_CREDENTIAL_NONE) {
         out->config = tenants->anonymous;
     } else {

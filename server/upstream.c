@@ -469,7 +469,10 @@ fill_fetch(rp_visit *visit, rp_fetch_request *out)
     };
     memset(out, 0, sizeof *out);
     out->method = rp_arena_copy(arena, request->method);
-    out->url = rp_arena_printf(arena, "%s%.*s", upstream->url, RP_FMT(request->target));
+    /* From path and query, not from the target, which a client may write as a whole
+     * address of its own ("GET http://elsewhere/ HTTP/1.1"). */
+    out->url = rp_arena_printf(arena, "%s%.*s%s%.*s", upstream->url, RP_FMT(request->path),
+                               request->query.len ? "?" : "", RP_FMT(request->query));
     out->headers = rp_headers_forward(request, &options, arena, &out->header_count);
     out->body = visit->has_query ? visit->request.forward_body : request->body;
     if (may_outlive_client(visit))

@@ -813,7 +813,7 @@ visit_wire(rp_visit *visit, const rp_http_request *request)
     visit->parse_us = rp_now_us() - visit->start_us;
     if (!visit->identity.is_known) {
         visit->report.kind = RP_KIND_BYPASS;
-        visit->report.reason = "no-credential";
+        visit->report.reason = visit->headers.has_several ? "several-credentials" : "no-credential";
         go_on(visit);
         return;
     }

@@ -32,6 +32,22 @@ def test_other_paths_are_passed_through_untouched(proxy, upstream):
         assert upstream.requests[-1].method == method
 
 
+@pytest.mark.parametrize("target", ["http://elsewhere.invalid/v1/models",
+                                    "http://x@elsewhere.invalid/v1/models", "@elsewhere.invalid/",
+                                    "//elsewhere.invalid/v1/models", ".elsewhere.invalid/"])
+def test_a_client_cannot_choose_the_upstream(proxy, upstream, target):
+    before = len(upstream.requests)
+    client = socket.create_connection(proxy.address, timeout=30)
+    client.sendall(b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % target.encode())
+    reply = b""
+    while piece := client.recv(65536):
+        reply += piece
+    client.close()
+    # Refused, or sent to the configured upstream; never anywhere else (502).
+    assert reply.split(b" ")[1] in (b"200", b"400", b"404"), reply
+    assert len(upstream.requests) - before == (reply.split(b" ")[1] != b"400")
+
+
 @pytest.mark.parametrize("size", [0, 1, 100000, 12 << 20])
 def test_uploads_arrive_whole(proxy, size):
     body = os.urandom(size)

@@ -64,6 +64,16 @@ def test_a_tenant_that_forwards_keys_waits_for_each_to_be_accepted(start, upstre
     assert proxy.chat("Opening hours?", key="sk-support-1").cache == "hit"
 
 
+def test_a_revoked_key_is_not_vouched_for_by_another(start, upstream):
+    # The test's upstream looks at Authorization; here another header brings a second key.
+    proxy = start("tenants: [ { name: public, anonymous: true } ]")
+    for _ in range(2):
+        reply = proxy.chat("Hello", headers={"x-api-key": "sk-other"}, key="sk-test-1")
+        assert (reply.cache, reply.reason) == ("bypass", "several-credentials")
+    assert proxy.chat("Hello", headers={"api-key": "sk-test-1"}, key="sk-test-1").cache == "miss"
+    assert proxy.chat("Hello", headers={"api-key": "sk-test-1"}, key="sk-test-1").cache == "hit"
+
+
 def test_anonymous_callers_only_where_configured(start, upstream):
     proxy = start("tenants: [ { name: public, anonymous: true } ]")
     assert proxy.chat("Hello", key=None).cache == "miss"

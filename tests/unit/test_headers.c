@@ -50,6 +50,11 @@ test_credentials_are_found_wherever_they_are(void **state)
                                { RP_STR("authorization"), RP_STR("Bearer a") } };
     got = read_headers(both, 2);
     assert_str_equal(got.credential, RP_STR("a"));
+    assert_true(got.has_several);
+    const rp_header equal[] = { { RP_STR("api-key"), RP_STR("a") },
+                                { RP_STR("authorization"), RP_STR("Bearer a") } };
+    got = read_headers(equal, 2);
+    assert_false(got.has_several); /* Azure's clients send both */
 }
 
 static void
