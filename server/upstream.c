@@ -506,6 +506,22 @@ start_fetch(rp_visit *visit)
     fail_upstream(visit, RP_FETCH_NO_CONNECTION, error.text[0] ? error.text : "no memory");
 }
 
+/* More than one answer asked for: `n` or `best_of` above 1. Not from request.reason, which
+ * names only one of several. */
+static bool
+wants_several(const rp_request *request)
+{
+    for (size_t i = 0; i < request->field_count; i++) {
+        const rp_field *field = &request->fields[i];
+        if ((rp_str_equal(field->name, RP_STR("n")) ||
+             rp_str_equal(field->name, RP_STR("best_of"))) &&
+            !rp_str_equal(field->value, RP_STR("1")) &&
+            !rp_str_equal(field->value, RP_STR("null")))
+            return true;
+    }
+    return false;
+}
+
 /* Only requests that may be read and kept share, and never those for several answers. */
 static bool
 may_share(const rp_visit *visit)
@@ -513,7 +529,7 @@ may_share(const rp_visit *visit)
     return visit->has_query && !visit->query_busy && visit->may_keep && visit->query.may_read &&
            !visit->query.controls.no_read && !visit->query.controls.no_write &&
            visit->report.kind == RP_KIND_MISS &&
-           !(visit->request.reason && strcmp(visit->request.reason, "n") == 0);
+           !wants_several(&visit->request);
 }
 
 /* What makes two requests one: the exact key, the form of the reply, and, because a

@@ -59,9 +59,11 @@ def test_different_questions_and_callers_do_not_share(proxy, upstream):
         assert len({future.result().text for future in futures}) == 4
 
 
-def test_several_answers_are_never_shared(proxy, upstream):
+@pytest.mark.parametrize("fields", [{}, {"logprobs": True}])
+def test_several_answers_are_never_shared(proxy, upstream, fields):
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        futures = [pool.submit(proxy.chat, "Twice", {"X-Test": "gate"}, n=2) for _ in range(2)]
+        futures = [pool.submit(proxy.chat, "Twice", {"X-Test": "gate"}, n=2, **fields)
+                   for _ in range(2)]
         upstream.wait_for(2)
         upstream.gate.set()
         assert all(future.result().status == 200 for future in futures)
