@@ -111,7 +111,8 @@ typedef struct rp_leftover {
 } rp_leftover;
 
 typedef struct rp_comparison {
-    const rp_features *a, *b;
+    const rp_features *a, *b; /* in the order of their texts, not of the arguments */
+    bool swapped;             /* a is the caller's b */
     const rp_gate_options *options;
     rp_alignment alignment;
     rp_leftover left_a, left_b;

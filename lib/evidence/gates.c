@@ -72,6 +72,11 @@ rp_gate_say(rp_comparison *c, rp_gate gate, bool fires, rp_str seen_a, rp_str se
         out->fired |= 1u << gate;
     else
         out->noted |= 1u << gate;
+    if (c->swapped) {
+        const rp_str seen = seen_a;
+        seen_a = seen_b;
+        seen_b = seen;
+    }
     if (c->with_detail && !out->detail[gate][0])
         snprintf(out->detail[gate], RP_GATE_DETAIL_SIZE, "%.*s | %.*s",
                  (int)RP_MIN(seen_a.len, 44), seen_a.ptr ? seen_a.ptr : "",
@@ -248,18 +253,21 @@ rp_gates_compare(const rp_features *a, const rp_features *b, const rp_gate_optio
                  bool with_detail, rp_gate_report *out)
 {
     rp_comparison c;
-    c.a = a;
-    c.b = b;
+    /* Several alignments can be equally long, and which is found depends on the order of
+     * the two. A fixed order makes the comparison symmetric. */
+    c.swapped = rp_str_compare(a->text, b->text) > 0;
+    c.a = c.swapped ? b : a;
+    c.b = c.swapped ? a : b;
     c.options = options;
     c.with_detail = with_detail;
     c.report = out;
     out->fired = out->noted = 0;
     if (with_detail)
         memset(out->detail, 0, sizeof out->detail);
-    rp_align(a, b, &c.alignment);
+    rp_align(c.a, c.b, &c.alignment);
     out->alignment = c.alignment.ratio;
-    collect_leftover(a, c.alignment.a_to_b, c.alignment.a_count, false, &c.left_a);
-    collect_leftover(b, c.alignment.b_to_a, c.alignment.b_count, true, &c.left_b);
+    collect_leftover(c.a, c.alignment.a_to_b, c.alignment.a_count, false, &c.left_a);
+    collect_leftover(c.b, c.alignment.b_to_a, c.alignment.b_count, true, &c.left_b);
     find_moved(&c);
     compare_quantities(&c);
     compare_polarity(&c);

@@ -272,6 +272,17 @@ test_far_texts_are_noted_not_vetoed(void **state)
     assert_true(got.alignment < 0.6f);
 }
 
+/* Several alignments of these are equally long; found by the fuzz target. */
+static void
+test_comparison_is_symmetric_where_alignments_tie(void **state)
+{
+    (void)state;
+    (void)compare("JefAf Stoughton of Manitoba defeated Guy Hem in the final.",
+                  "Jeffitoba defeated Guy Hem in the final.\nJeff Stouahton of Manitoba finally "
+                  "lost 2o Guy  Stouahton of Manitoba finally lost 2o Guy lessc in the final.",
+                  (rp_gate_options){ .enabled = ~0u, .strict = true });
+}
+
 static void
 test_only_enabled_gates_report(void **state)
 {
@@ -392,6 +403,7 @@ main(void)
         cmocka_unit_test(test_the_strict_gate_wants_a_partner_for_each_content_word),
         cmocka_unit_test(test_the_tokenizers_word_about_unknown_text_counts),
         cmocka_unit_test(test_far_texts_are_noted_not_vetoed),
+        cmocka_unit_test(test_comparison_is_symmetric_where_alignments_tie),
         cmocka_unit_test(test_only_enabled_gates_report),
         cmocka_unit_test(test_hostile_bytes_are_harmless),
         cmocka_unit_test(test_a_long_text_is_cut_and_still_compared),
