@@ -10,6 +10,7 @@
 
 #include "evidence/gates.h"
 #include "evidence/lexicon.h"
+#include <string.h>
 
 enum {
     RP_WORDS_MAX = 4096,     /* words of a prompt that count */
@@ -138,7 +139,13 @@ rp_word_has(const rp_word *word, uint32_t classes)
 {
     return word->lexeme && word->lexeme->classes & classes;
 }
-bool rp_word_is(const rp_word *word, const char *letters);
+/* Inlined for the length of a literal: this is asked some hundred times a prompt. */
+static inline __attribute__((always_inline)) bool
+rp_word_is(const rp_word *word, const char *letters)
+{
+    const size_t len = __builtin_strlen(letters);
+    return word->folded_size == len && memcmp(word->folded, letters, len) == 0;
+}
 
 /* Edits (insert, delete, replace, swap neighbors) between two short words, or `limit`
  * + 1 if more. Optimal string alignment on bytes. */

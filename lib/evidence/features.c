@@ -332,8 +332,10 @@ add_negated_auxiliary(analysis *a, size_t at, size_t size)
         { "hasnt", "has" },  { "havent", "have" }, { "hadnt", "had" },
     };
     const rp_str written = { a->text.ptr + at, size };
+    if (size < 4 || (written.ptr[size - 1] | 32) != 't')
+        return false; /* all end so; most words do not */
     for (size_t i = 0; i < RP_COUNT(forms); i++)
-        if (written.len == strlen(forms[i].written) && tail_is(written, forms[i].written)) {
+        if (tail_is(written, forms[i].written)) {
             add_spelled(a, at, size, forms[i].head);
             add_spelled(a, at, size, "not");
             return true;
@@ -627,10 +629,10 @@ has_class(const rp_word *word, uint32_t classes)
     return word->lexeme && word->lexeme->classes & classes;
 }
 
-static bool
+static inline __attribute__((always_inline)) bool
 is_word(const rp_word *word, const char *letters)
 {
-    return rp_str_equal((rp_str){ word->folded, word->folded_size }, rp_str_of(letters));
+    return rp_word_is(word, letters);
 }
 
 static bool

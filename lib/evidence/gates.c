@@ -58,12 +58,6 @@ find_moved(rp_comparison *c)
     c->bag = total ? 2.0f * (float)(c->alignment.matches + moved) / (float)total : 1.0f;
 }
 
-bool
-rp_word_is(const rp_word *word, const char *letters)
-{
-    return rp_str_equal(rp_word_letters(word), rp_str_of(letters));
-}
-
 void
 rp_gate_say(rp_comparison *c, rp_gate gate, bool fires, rp_str seen_a, rp_str seen_b)
 {
@@ -149,12 +143,13 @@ compare_quantities(rp_comparison *c)
 
 /* ---- negation and antonyms ----------------------------------------------------------- */
 
+/* `both` says that each is in some opposed pair, which most words are not. */
 static bool
-is_opposed(const rp_word *a, const rp_word *b)
+is_opposed(const rp_word *a, const rp_word *b, bool both)
 {
     if (rp_word_has(a, RP_LEX_NEGATION) || rp_word_has(b, RP_LEX_NEGATION))
         return false; /* counted as a negation already */
-    return rp_lexicon_opposed(a->stem, b->stem)
+    return (both && rp_lexicon_opposed(a->stem, b->stem))
            || rp_words_prefix_opposed(rp_word_letters(a), rp_word_letters(b));
 }
 
@@ -172,10 +167,17 @@ static size_t
 count_opposed(rp_comparison *c, const rp_word **seen_a, const rp_word **seen_b)
 {
     size_t pairs = 0;
-    for (size_t i = 0; i < c->left_a.count; i++)
-        for (size_t j = 0; j < c->left_b.count && !c->left_a.elsewhere[i]; j++) {
+    bool opposable_b[RP_LEFTOVER_MAX];
+    for (size_t j = 0; j < c->left_b.count; j++)
+        opposable_b[j] = rp_lexicon_has_opposite(c->left_b.words[j]->stem);
+    for (size_t i = 0; i < c->left_a.count; i++) {
+        if (c->left_a.elsewhere[i])
+            continue;
+        const bool opposable_a = rp_lexicon_has_opposite(c->left_a.words[i]->stem);
+        for (size_t j = 0; j < c->left_b.count; j++) {
             if (c->left_b.used[j] || c->left_b.elsewhere[j]
-                || !is_opposed(c->left_a.words[i], c->left_b.words[j]))
+                || !is_opposed(c->left_a.words[i], c->left_b.words[j],
+                               opposable_a && opposable_b[j]))
                 continue;
             /* "Least expensive" is "cheapest". */
             if (is_lessened(c->a, c->left_a.index[i]) != is_lessened(c->b, c->left_b.index[j]))
@@ -187,6 +189,7 @@ count_opposed(rp_comparison *c, const rp_word **seen_a, const rp_word **seen_b)
             c->left_a.used[i] = c->left_b.used[j] = true;
             break;
         }
+    }
     return pairs;
 }
 

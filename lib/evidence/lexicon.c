@@ -568,7 +568,11 @@ static bool
 is_negated_form(rp_str longer, rp_str plain)
 {
     static const char *const prefixes[] = { "un", "in", "im", "il", "ir", "dis", "non", "de", "mis" };
-    for (size_t p = 0; p < RP_COUNT(prefixes); p++) {
+    if (longer.len <= plain.len || longer.len > plain.len + 5)
+        return false;
+    const char first = longer.ptr[0];
+    const bool may_begin = memchr("uidnm", first, 5);
+    for (size_t p = 0; p < RP_COUNT(prefixes) && may_begin; p++) {
         const rp_str prefix = rp_str_of(prefixes[p]);
         if (longer.len < prefix.len + 3 || !rp_str_starts_with(longer, prefix)
             || (prefix.ptr[0] == 'd' && prefix.len == 2 && longer.len < 8))

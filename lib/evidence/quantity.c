@@ -25,10 +25,10 @@ has_class(const rp_word *word, uint32_t classes)
     return word->lexeme && word->lexeme->classes & classes;
 }
 
-static bool
+static inline __attribute__((always_inline)) bool
 is_word(const rp_word *word, const char *letters)
 {
-    return rp_str_equal((rp_str){ word->folded, word->folded_size }, rp_str_of(letters));
+    return rp_word_is(word, letters);
 }
 
 static rp_quantity *
