@@ -19,9 +19,9 @@ static const double RISK_LEAST = 1e-4;   /* the left end of the bins */
 static const double PRIOR_WEIGHT = 8;    /* outcomes that the pooled model is worth; a guess */
 static const double WEIGHT_MAX = 30;     /* of one outcome: an explored hit at 3 % */
 static const double COLD_CUT = 0.10;     /* of the initial model: cosine about .98 */
-static const double INFLATION_CONFIDENCE = 0.75; /* measured: docs/policies.md */
+static const double INFLATION_CONFIDENCE = 0.85; /* measured: docs/policies.md */
 static const double INFLATION_PRIOR = 2;         /* explored wrongs that prior belief is worth */
-static const double INFLATION_LEAST = 0.6;
+static const double INFLATION_LEAST = 0.5;
 static const double HINKLEY_SLACK = 0.05, HINKLEY_MAX = 12; /* guesses: a shift of 5 % is none */
 static const double EXPLORED_FADE = 0.995;
 static const double GREY_FADE = 0.98;
@@ -284,29 +284,35 @@ find_allowance(const rp_learner *learner, double error_max)
 static double
 find_cut(const rp_learner *learner, const rp_learner_bounds *bounds)
 {
-    double risk_in[BINS] = { 0 }, count_in[BINS] = { 0 };
+    double risk_in[BINS] = { 0 }, mean_in[BINS] = { 0 }, count_in[BINS] = { 0 };
     for (size_t i = 0; i < learner->asked_count; i++) {
         const rp_asked *asked = &learner->asked[i];
         if (!asked->eligible)
             continue;
-        const double risk
+        /* Questions are ranked by the entry's own lower limit, but the sum over many
+         * entries has no use for the doubt about each: only for that about the curve. */
+        const double rank
             = rp_learner_risk(learner, &asked->evidence, (double)asked->offset,
                               (double)asked->deviation, bounds->z);
-        risk_in[bin_of(risk)] += risk;
-        count_in[bin_of(risk)]++;
+        risk_in[bin_of(rank)] += rp_learner_risk(learner, &asked->evidence,
+                                                 (double)asked->offset, 0, bounds->z);
+        mean_in[bin_of(rank)] += rp_learner_risk(learner, &asked->evidence,
+                                                 (double)asked->offset, 0, 0);
+        count_in[bin_of(rank)]++;
     }
     const double n = learner->asked_count;
     const double allowance = find_allowance(learner, bounds->error_max);
     /* The 1 / (n + 1) of conformal risk control, but no more than half the bound: the
      * model, unlike a raw mean, has a prior. */
     const double slack = fmin(1 / (n + 1), 0.5 * allowance);
-    double risk = 0, hits = 0, cut = -1;
+    double risk = 0, mean = 0, hits = 0, cut = -1;
     for (size_t bin = 0; bin < BINS; bin++) {
         risk += risk_in[bin] * learner->inflation;
+        mean += mean_in[bin] * learner->inflation;
         hits += count_in[bin];
         if (risk > (allowance - slack) * (n + 1))
             break;
-        if (hits > 0 && risk > bounds->hit_error_max * hits)
+        if (hits > 0 && mean > bounds->hit_error_max * hits)
             continue; /* too many wrong among hits; a looser cut may dilute, but hardly */
         cut = upper_edge(bin);
         if (upper_edge(bin) > bounds->hit_error_max * 3)
