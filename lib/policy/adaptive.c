@@ -7,7 +7,8 @@
  * (arXiv:2208.02814) on the raw counts - and within hit_error_max of the hits there. If
  * there is none, nothing but an equal text hits. A share `audit` of the hits goes
  * upstream, so that the region above the threshold keeps being seen. Similarity is all
- * it looks at; gates bar as everywhere. */
+ * it looks at; gates bar as everywhere. It steers by the bound and does not promise it:
+ * the threshold is chosen on the very counts that justify it. */
 #include "policy_internal.h"
 #include "strata.h"
 

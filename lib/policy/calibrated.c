@@ -37,7 +37,7 @@ static const double ENTRY_DEVIATION = 1.0;
  * entries of all offsets and contains most of it already; a guess. */
 static const double ENTRY_CAUTION = 0.4;
 /* Share of would-be hits that is explored, where the risk is at the cut and far below. */
-static const double EXPLORE_LEAST = 0.2; /* of the share at the cut */
+static const double EXPLORE_LEAST = 0.4; /* of the share at the cut */
 
 static bool
 is_plus(const rp_policy *policy)

@@ -19,8 +19,8 @@ static const double RISK_LEAST = 1e-4;   /* the left end of the bins */
 static const double PRIOR_WEIGHT = 8;    /* outcomes that the pooled model is worth; a guess */
 static const double WEIGHT_MAX = 30;     /* of one outcome: an explored hit at 3 % */
 static const double COLD_CUT = 0.10;     /* of the initial model: cosine about .98 */
-static const double INFLATION_CONFIDENCE = 0.85; /* measured: docs/policies.md */
-static const double INFLATION_PRIOR = 2;         /* explored wrongs that prior belief is worth */
+static const double INFLATION_CONFIDENCE = 0.9; /* measured: docs/policies.md */
+static const double INFLATION_PRIOR = 5;         /* explored wrongs that prior belief is worth */
 static const double INFLATION_LEAST = 0.5;
 static const double HINKLEY_SLACK = 0.05, HINKLEY_MAX = 12; /* guesses: a shift of 5 % is none */
 static const double EXPLORED_FADE = 0.995;
@@ -276,7 +276,7 @@ find_allowance(const rp_learner *learner, double error_max)
 {
     const double balance = error_max * learner->requests - learner->spent * learner->inflation;
     const double correction = balance / (error_max * 1000);
-    return error_max * fmax(0.1, fmin(1.25, 1 + correction));
+    return error_max * fmax(0.1, fmin(1.1, 1 + correction));
 }
 
 /* The largest risk such that all recent questions up to it would have stayed within both

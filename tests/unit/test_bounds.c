@@ -1,0 +1,213 @@
+/* test_bounds.c - the learned policies keep their bound on synthetic streams.
+ *
+ * A stream of known truth: similarity is drawn from [0.6, 1], a candidate is right with
+ * probability logistic(g (s - t)). What could go wrong: more wrong answers than
+ * error_max, with a stationary stream, with one that turns bad half way (t jumps), or
+ * with one whose every candidate is wrong (medquad); a policy that keeps the bound by
+ * never serving; a bound that more confidence does not loosen.
+ *
+ * The draw is seeded, so a run repeats exactly. The limit of each check is what an error
+ * rate of error_max would pass once in 10^6 runs: error_max n + 4.8 sqrt(error_max n). */
+#include "base/random.h"
+#include "test_support.h"
+
+#include <math.h>
+#include <reprise/policy.h>
+
+typedef struct stream {
+    double threshold, later_threshold; /* before and after the middle */
+    double slope;
+    int requests;
+} stream;
+
+typedef struct tally {
+    int hits, wrong, late_wrong;
+} tally;
+
+static double
+logistic(double x)
+{
+    return 1 / (1 + exp(-x));
+}
+
+static tally
+run(const char *spec, const stream *s, uint64_t seed)
+{
+    rp_policy *policy = NULL;
+    rp_random random;
+    tally out = { 0 };
+    assert_int_equal(rp_policy_new(rp_str_of(spec), (double)NAN, &policy, NULL), RP_OK);
+    rp_random_init(&random, seed);
+    for (int i = 0; i < s->requests; i++) {
+        const double similarity = 0.6 + 0.4 * rp_random_uniform(&random);
+        const double threshold = i < s->requests / 2 ? s->threshold : s->later_threshold;
+        const bool right
+            = rp_random_uniform(&random) < logistic(s->slope * (similarity - threshold));
+        const rp_candidate candidate
+            = { .id = 1 + rp_random_below(&random, 300), .similarity = (float)similarity,
+                .alignment = (float)NAN, .verifier = (float)NAN, .judge = RP_JUDGE_UNASKED };
+        const rp_question question = { .stratum = 7, .candidates = &candidate, .count = 1,
+                                       .min_similarity = -1, .error_max = 1 };
+        rp_decision decision;
+        rp_policy_decide(policy, &question, rp_random_uniform(&random), &decision);
+        if (decision.verdict == RP_HIT) {
+            out.hits++;
+            out.wrong += !right;
+            out.late_wrong += !right && i >= s->requests / 2;
+            continue;
+        }
+        const rp_outcome outcome
+            = { .stratum = 7, .candidate = candidate, .similarity_second = (float)NAN,
+                .right = right, .source = RP_OUTCOME_MISS,
+                .probability = decision.explore_probability > 0 ? decision.explore_probability : 1 };
+        rp_policy_observe(policy, &outcome);
+    }
+    rp_policy_free(policy);
+    return out;
+}
+
+static double
+limit(double error_max, int requests)
+{
+    return error_max * requests + 4.8 * sqrt(error_max * requests);
+}
+
+/* The first two promise the bound; `adaptive` only steers by it (its cut is chosen on
+ * the counts that it is judged by) and is tested where that is enough. */
+static const char *const learned[] = { "calibrated", "verified-plus", "adaptive" };
+static const double bounds[] = { 0.005, 0.01, 0.02, 0.05 };
+
+static void
+test_a_stationary_stream_keeps_the_bound_and_is_served(void **state)
+{
+    (void)state;
+    const stream s = { 0.8, 0.8, 40, 8000 };
+    for (size_t p = 0; p < 2; p++) {
+        int hits_before = 0;
+        for (size_t b = 0; b < RP_COUNT(bounds); b++) {
+            char spec[96];
+            snprintf(spec, sizeof spec, "%s:error_max=%g,hit_error_max=1", learned[p], bounds[b]);
+            tally sum = { 0 };
+            for (uint64_t seed = 1; seed <= 5; seed++) {
+                const tally got = run(spec, &s, seed);
+                if (got.wrong > limit(bounds[b], s.requests))
+                    print_error("%s seed %d: %d wrong\n", spec, (int)seed, got.wrong);
+                assert_true(got.wrong <= limit(bounds[b], s.requests));
+                sum.hits += got.hits;
+                sum.wrong += got.wrong;
+            }
+            print_message("%-44s hits %.1f %% wrong %.2f %%\n", spec, sum.hits / 400.0,
+                          sum.wrong / 400.0);
+            /* The mean of five orders, and some use: a tenth of the requests. */
+            assert_true(sum.wrong <= limit(bounds[b], 5 * s.requests));
+            assert_true(sum.hits > 5 * s.requests / 10);
+            assert_true(sum.hits > hits_before); /* a looser bound serves more */
+            hits_before = sum.hits;
+        }
+    }
+}
+
+static void
+test_a_stream_that_turns_bad_is_noticed(void **state)
+{
+    (void)state;
+    const stream s = { 0.75, 0.97, 40, 8000 };
+    for (size_t p = 0; p < 2; p++) {
+        char spec[96];
+        snprintf(spec, sizeof spec, "%s:error_max=0.02", learned[p]);
+        for (uint64_t seed = 1; seed <= 5; seed++) {
+            const tally got = run(spec, &s, seed);
+            /* Serving on as before would be wrong in about a third of the late requests,
+             * 1300; the bound over the whole stream must still hold. */
+            if (got.wrong > limit(0.02, s.requests))
+                print_error("%s seed %d: %d wrong, %d late\n", spec, (int)seed, got.wrong,
+                            got.late_wrong);
+            assert_true(got.wrong <= limit(0.02, s.requests));
+        }
+    }
+}
+
+static void
+test_a_stream_of_wrong_candidates_is_refused(void **state)
+{
+    (void)state;
+    const stream s = { 1.5, 1.5, 40, 4000 };
+    for (size_t p = 0; p < RP_COUNT(learned); p++) {
+        char spec[96];
+        snprintf(spec, sizeof spec, "%s:error_max=0.01", learned[p]);
+        const tally got = run(spec, &s, 1);
+        assert_true(got.wrong <= 40);
+    }
+}
+
+static void
+test_published_vcache_keeps_its_bound_on_a_stationary_stream(void **state)
+{
+    (void)state;
+    const stream s = { 0.8, 0.8, 40, 8000 };
+    for (size_t b = 0; b < RP_COUNT(bounds); b++) {
+        char spec[96];
+        snprintf(spec, sizeof spec, "verified:error_max=%g", bounds[b]);
+        const tally got = run(spec, &s, 1);
+        assert_true(got.wrong <= limit(bounds[b], s.requests));
+    }
+}
+
+static void
+test_learned_state_survives_and_stays_small(void **state)
+{
+    (void)state;
+    for (size_t p = 0; p < RP_COUNT(learned); p++) {
+        rp_policy *policy = NULL, *other = NULL;
+        rp_random random;
+        assert_int_equal(rp_policy_new(rp_str_of(learned[p]), (double)NAN, &policy, NULL), RP_OK);
+        assert_int_equal(rp_policy_new(rp_str_of(learned[p]), (double)NAN, &other, NULL), RP_OK);
+        rp_random_init(&random, 3);
+        const size_t empty = rp_policy_size_bytes(policy);
+        for (int i = 0; i < 3000; i++) {
+            const float similarity = (float)(0.6 + 0.4 * rp_random_uniform(&random));
+            const rp_outcome outcome
+                = { .stratum = 7, .candidate = { .id = 1 + rp_random_below(&random, 1000),
+                                                 .similarity = similarity, .alignment = 1,
+                                                 .verifier = (float)NAN,
+                                                 .judge = RP_JUDGE_UNASKED },
+                    .similarity_second = (float)NAN, .right = similarity > 0.85f,
+                    .source = RP_OUTCOME_MISS, .probability = 1 };
+            rp_policy_observe(policy, &outcome);
+        }
+        /* One stratum and 1000 entries. */
+        assert_true(rp_policy_size_bytes(policy) - empty <= 128 * 1024 + 100 * 1000);
+        char *bytes = NULL;
+        size_t len = 0;
+        assert_int_equal(rp_policy_save(policy, &bytes, &len), RP_OK);
+        assert_int_equal(rp_policy_restore(other, (rp_str){ bytes, len }, NULL), RP_OK);
+        for (int i = 0; i < 200; i++) {
+            const rp_candidate candidate
+                = { .id = 1 + rp_random_below(&random, 1000),
+                    .similarity = (float)(0.6 + 0.4 * rp_random_uniform(&random)), .alignment = 1,
+                    .verifier = (float)NAN, .judge = RP_JUDGE_UNASKED };
+            const rp_question question = { .stratum = 7, .candidates = &candidate, .count = 1,
+                                           .min_similarity = -1, .error_max = 1 };
+            rp_decision a, b;
+            rp_policy_decide(policy, &question, 0.5, &a);
+            rp_policy_decide(other, &question, 0.5, &b);
+            assert_true(a.risk == b.risk || (isnan(a.risk) && isnan(b.risk)));
+        }
+        free(bytes);
+        rp_policy_free(policy);
+        rp_policy_free(other);
+    }
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_stationary_stream_keeps_the_bound_and_is_served),
+        cmocka_unit_test(test_a_stream_that_turns_bad_is_noticed),
+        cmocka_unit_test(test_a_stream_of_wrong_candidates_is_refused),
+        cmocka_unit_test(test_published_vcache_keeps_its_bound_on_a_stationary_stream),
+        cmocka_unit_test(test_learned_state_survives_and_stays_small),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
