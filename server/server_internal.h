@@ -161,6 +161,8 @@ typedef enum rp_visit_end_kind {
     RP_VISIT_GONE,    /* the client left */
 } rp_visit_end_kind;
 void rp_visit_end(rp_visit *visit, rp_visit_end_kind kind);
+/* An exact hit that appeared after the look-up: answered, or nothing has changed. */
+bool rp_visit_replay_late(rp_visit *visit);
 /* Copy to the visit's arena what still points into the exchange, before another thread
  * looks at it or the client may be gone. False: no memory. */
 bool rp_visit_detach(rp_visit *visit);

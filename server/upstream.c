@@ -566,6 +566,17 @@ rp_visit_forward(rp_visit *visit)
             pull(visit);
             return;
         }
+        /* Between our look-up and now the flight before this one may have landed, on
+         * another loop: its entry is there since before it left the table. */
+        rp_visit_ref(visit); /* an answered visit may be gone when it has been replayed */
+        const bool landed = visit->flight && rp_visit_replay_late(visit);
+        if (landed) {
+            rp_flight_end(visit->flight, RP_FLIGHT_FAILED);
+            leave_flight(visit);
+        }
+        rp_visit_unref(visit);
+        if (landed)
+            return;
     }
     start_fetch(visit);
 }

@@ -532,6 +532,30 @@ conclude(rp_visit *visit)
     go_on(visit);
 }
 
+bool
+rp_visit_replay_late(rp_visit *visit)
+{
+    rp_cache *cache = visit->worker->server->cache;
+    rp_query *query = &visit->query;
+    if (!query->may_read ||
+        rp_store_exact(rp_cache_store_of(cache), query->scope, query->key) == 0)
+        return false;
+    const rp_lookup_result before = query->result;
+    rp_lookup_exact(cache, query);
+    if (query->result.outcome != RP_LOOKUP_HIT) {
+        query->result = before; /* kept for another user, say: still a miss */
+        return false;
+    }
+    visit->report.kind = RP_KIND_HIT;
+    visit->report.reason = query->result.reason;
+    visit->report.similarity = (double)query->result.similarity;
+    if (replay(visit))
+        return true;
+    visit->report.kind = RP_KIND_MISS;
+    visit->report.reason = "form";
+    return false;
+}
+
 /* The look-up was late, or could not begin: the request goes on without it. */
 static void
 leave_out(rp_visit *visit, const char *reason)
