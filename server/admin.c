@@ -586,7 +586,6 @@ start_call(rp_admin *admin, rp_exchange *exchange, const rp_http_request *reques
         .server = admin->server,
         .site = site,
         .is_admin = true,
-        .may_read = true,
         .headers = &headers,
         .name = name,
         .is_post = rp_str_equal(request->method, RP_STR("POST")),

@@ -65,15 +65,11 @@ answer_native(rp_visit *visit, const rp_http_request *request)
                       "this call needs the credential whose entries are meant");
         return;
     }
-    const rp_config *config = visit->site->config;
-    const char *upstream = config->upstream_count ? config->upstreams[0].name : "";
     const rp_native_call call = {
         .server = server,
         .site = visit->site,
         .tenant = visit->identity.name,
-        .tenant_config = visit->identity.config,
-        .may_read = rp_identity_may_read(visit->site->tenants, rp_cache_store_of(server->cache),
-                                         &visit->identity, upstream, visit->time),
+        .identity = visit->identity,
         .headers = &visit->headers,
         .name = { request->path.ptr + prefix, request->path.len - prefix },
         .is_post = rp_str_equal(request->method, RP_STR("POST")),

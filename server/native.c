@@ -3,6 +3,7 @@
 #include "server/native.h"
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "server/routing.h"
 
 #include <math.h>
@@ -167,7 +168,7 @@ adjust_query(void *context, rp_query *query)
         headers.category = query->caller.category;
     const rp_str path = query->caller.endpoint;
     const rp_routing routing = rp_routing_find(
-        call->site, call->tenant_config, w->tenant, path, query->request->model,
+        call->site, call->identity.config, w->tenant, path, query->request->model,
         headers.namespace_name, query->request->wire == RP_WIRE_MESSAGES, NULL, NULL);
     const float min_similarity = query->controls.min_similarity;
     const double error_max = query->controls.error_max;
@@ -226,6 +227,25 @@ write_answer(work *w, const rp_cache_request *request, const rp_cache_answer *an
     rp_json_close(&out, '}');
 }
 
+/* As for a proxied request: a client's own credential gets answers only if the service that
+ * would be asked has accepted it lately. */
+static bool
+may_read(const work *w, const rp_cache_request *request)
+{
+    const rp_native_call *call = w->call;
+    if (call->is_admin)
+        return true;
+    const rp_str model = rp_json_string(rp_json_get(rp_json_get(w->body, "request"), "model"));
+    rp_wire wire;
+    const bool anthropic = rp_wire_of_path(request->path, &wire) && wire == RP_WIRE_MESSAGES;
+    const rp_routing routing =
+        rp_routing_find(call->site, call->identity.config, w->tenant, request->path, model,
+                        request->namespace_name, anthropic, NULL, NULL);
+    return rp_identity_may_read(call->site->tenants, rp_cache_store_of(call->server->cache),
+                                &call->identity, routing.upstream ? routing.upstream->name : "",
+                                rp_clock_wall_us(&rp_clock_system));
+}
+
 static void
 write_unproven(work *w)
 {
@@ -244,7 +264,7 @@ run_lookup(work *w)
     rp_error error = { { 0 } };
     if (!read_request(w, &request))
         return;
-    if (!w->call->may_read) {
+    if (!may_read(w, &request)) {
         write_unproven(w);
         return;
     }
@@ -266,7 +286,7 @@ run_explain(work *w)
     size_t len = 0;
     if (!read_request(w, &request))
         return;
-    if (!w->call->may_read) {
+    if (!may_read(w, &request)) {
         rp_native_fail(w->call, 403, "the upstream has not accepted this credential lately");
         return;
     }

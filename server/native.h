@@ -15,8 +15,7 @@ typedef struct rp_native_call {
     rp_site *site;                  /* borrowed */
     bool is_admin;                  /* may name any tenant, or none where all are meant */
     rp_str tenant;                  /* of a client; empty for an admin */
-    const rp_tenant_config *tenant_config; /* or NULL */
-    bool may_read;                  /* a client whose credential the upstream has accepted */
+    rp_identity identity;           /* of a client; its strings are not used */
     const rp_client_headers *headers;
     rp_str name;                    /* "lookup" ... */
     bool is_post;
