@@ -1,0 +1,112 @@
+/* eval.c - `reprise eval WHAT`: finds the evaluation and hands over; and what the
+ * evaluations share: encoders, cached vectors, progress. */
+#include "tools/eval_tool.h"
+
+#include "base/clock.h"
+#include "embed/registry.h"
+#include "tools/command.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static const struct {
+    const char *name;
+    rp_command *run;
+    const char *summary;
+} evals[] = {
+    { "pairs", rp_command_eval_pairs, "how well similarity separates labelled pairs" },
+};
+
+static void
+print_help(FILE *out)
+{
+    fputs("Usage: reprise eval WHAT [options]\n\n", out);
+    for (size_t i = 0; i < sizeof evals / sizeof evals[0]; i++)
+        fprintf(out, "  %-12s %s\n", evals[i].name, evals[i].summary);
+    fputs("\nEach takes --json and --help; docs/evaluation.md has the formats.\n", out);
+}
+
+int
+rp_command_eval(int argc, char **argv)
+{
+    if (argc >= 2 && strcmp(argv[1], "--help") == 0) {
+        print_help(stdout);
+        return RP_EXIT_DONE;
+    }
+    for (size_t i = 0; argc >= 2 && i < sizeof evals / sizeof evals[0]; i++)
+        if (strcmp(argv[1], evals[i].name) == 0)
+            return evals[i].run(argc - 1, argv + 1);
+    print_help(stderr);
+    return RP_EXIT_USAGE;
+}
+
+int
+rp_eval_exit_status(rp_status status)
+{
+    switch (status) {
+    case RP_OK:
+        return RP_EXIT_DONE;
+    case RP_ERR_IO:
+    case RP_ERR_NOMEM:
+        return RP_EXIT_FAILED;
+    default: /* the input's or the command line's fault */
+        return RP_EXIT_USAGE;
+    }
+}
+
+bool
+rp_eval_precision_of(const char *name, rp_precision *out)
+{
+    static const char *const names[] = { "auto", "f32", "bf16", "int8" };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(name, names[i]) == 0) {
+            *out = (rp_precision)i;
+            return true;
+        }
+    return false;
+}
+
+rp_status
+rp_eval_open_encoder(const char *model, rp_precision precision, rp_encoder **out, rp_error *error)
+{
+    char path[4096];
+    const rp_encoder_options options = { .precision = precision };
+    const rp_status status = rp_model_resolve(model, path, sizeof path, error);
+    return status ? status : rp_encoder_open(path, &options, out, error);
+}
+
+/* A line that overwrites itself, at most ten times a second, and only for a person. */
+static void
+show_progress(void *context, size_t done, size_t count)
+{
+    int64_t *shown_ns = context;
+    const int64_t now_ns = rp_monotonic_ns();
+    if (!isatty(STDERR_FILENO) || (done < count && now_ns - *shown_ns < 100000000))
+        return;
+    *shown_ns = now_ns;
+    fprintf(stderr, "\rembedding %zu of %zu texts%s", done, count, done < count ? "" : "\r\033[K");
+}
+
+rp_status
+rp_eval_vectors(const rp_encoder *encoder, const rp_str *texts, size_t count,
+                const rp_eval_cache *cache, rp_vectors *out, rp_error *error)
+{
+    char folder[4096];
+    int64_t shown_ns = 0;
+    rp_vectors_options options = { .cache_folder = cache->folder, .progress = show_progress,
+                                   .context = &shown_ns };
+    if (cache->off) {
+        options.cache_folder = NULL;
+    } else if (!cache->folder) {
+        const rp_status status = rp_vectors_folder(folder, sizeof folder, error);
+        if (status)
+            return status;
+        options.cache_folder = folder;
+    }
+    const rp_status status = rp_vectors_make(encoder, texts, count, &options, out, error);
+    if (!status && out->cut_count)
+        fprintf(stderr, "reprise eval: %zu of %zu texts were longer than %zu tokens and were cut\n",
+                out->cut_count, count, rp_encoder_window_tokens(encoder));
+    return status;
+}
