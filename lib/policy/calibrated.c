@@ -50,7 +50,7 @@ bounds_of(const rp_policy *policy, double error_max)
 {
     return (rp_learner_bounds){ .error_max = error_max,
                                 .hit_error_max = policy->options.hit_error_max,
-                                .z = 0.5 };
+                                .z = 0.6 };
 }
 
 static rp_learner *

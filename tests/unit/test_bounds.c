@@ -8,6 +8,7 @@
  *
  * The draw is seeded, so a run repeats exactly. The limit of each check is what an error
  * rate of error_max would pass once in 10^6 runs: error_max n + 4.8 sqrt(error_max n). */
+#include "base/hash.h"
 #include "base/random.h"
 #include "test_support.h"
 
@@ -199,6 +200,56 @@ test_learned_state_survives_and_stays_small(void **state)
     }
 }
 
+/* Damage behind a sound checksum (written by a broken program, or on purpose) must be
+ * refused or harmless: 3000 single changes of a byte for each policy with state. */
+static void
+test_damaged_state_with_a_sound_checksum_is_harmless(void **state)
+{
+    (void)state;
+    const char *name;
+    for (size_t p = 0; (name = rp_policy_list(p, NULL)); p++) {
+        rp_policy *policy = NULL;
+        rp_random random;
+        assert_int_equal(rp_policy_new(rp_str_of(name), (double)NAN, &policy, NULL), RP_OK);
+        rp_random_init(&random, 9);
+        for (int i = 0; i < 300; i++) {
+            const rp_outcome outcome
+                = { .stratum = 1 + rp_random_below(&random, 3),
+                    .candidate = { .id = 1 + rp_random_below(&random, 20),
+                                   .similarity = (float)rp_random_uniform(&random),
+                                   .verifier = (float)NAN },
+                    .similarity_second = (float)NAN, .right = rp_random_below(&random, 2),
+                    .source = RP_OUTCOME_MISS, .probability = 1 };
+            rp_policy_observe(policy, &outcome);
+        }
+        char *bytes = NULL;
+        size_t len = 0;
+        assert_int_equal(rp_policy_save(policy, &bytes, &len), RP_OK);
+        const size_t header = 8 + strlen(name) + 16;
+        for (int i = 0; i < 3000 && len > header; i++) {
+            const size_t at = header + (size_t)rp_random_below(&random, len - header);
+            const char before = bytes[at];
+            bytes[at] = (char)rp_random_next(&random);
+            rp_store_le64(bytes + header - 8,
+                          rp_hash64((rp_str){ bytes + header, len - header }));
+            if (rp_policy_restore(policy, (rp_str){ bytes, len }, NULL) == RP_OK) {
+                const rp_candidate candidate = { .id = 3, .similarity = 0.9f, .alignment = 1,
+                                                 .verifier = (float)NAN,
+                                                 .judge = RP_JUDGE_UNASKED };
+                const rp_question question = { .stratum = 1, .candidates = &candidate,
+                                               .count = 1, .min_similarity = -1, .error_max = 1 };
+                rp_decision decision;
+                rp_policy_decide(policy, &question, 0.5, &decision);
+                assert_true(decision.explore_probability >= 0
+                            && decision.explore_probability <= 1);
+            }
+            bytes[at] = before;
+        }
+        free(bytes);
+        rp_policy_free(policy);
+    }
+}
+
 int
 main(void)
 {
@@ -208,6 +259,7 @@ main(void)
         cmocka_unit_test(test_a_stream_of_wrong_candidates_is_refused),
         cmocka_unit_test(test_published_vcache_keeps_its_bound_on_a_stationary_stream),
         cmocka_unit_test(test_learned_state_survives_and_stays_small),
+        cmocka_unit_test(test_damaged_state_with_a_sound_checksum_is_harmless),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
