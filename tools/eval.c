@@ -16,6 +16,7 @@ static const struct {
     const char *summary;
 } evals[] = {
     { "pairs", rp_command_eval_pairs, "how well similarity separates labelled pairs" },
+    { "stream", rp_command_eval_stream, "what policies do on a stream of requests" },
 };
 
 static void
