@@ -141,6 +141,12 @@ rp_server_reload(rp_server *server, const rp_config *config, rp_error *error)
     const rp_config *old = server->site->config;
     warn_if_differs("listen", old->listen, config->listen);
     warn_if_differs("data", old->data, config->data);
+    /* The files are read again, but where they are was settled at the start. */
+    warn_if_differs("tls.certificate", old->tls_certificate, config->tls_certificate);
+    warn_if_differs("tls.key", old->tls_key, config->tls_key);
+    warn_if_differs("admin.listen", old->admin_listen, config->admin_listen);
+    warn_if_differs("admin.tls.certificate", old->admin_tls_certificate, config->admin_tls_certificate);
+    warn_if_differs("admin.tls.key", old->admin_tls_key, config->admin_tls_key);
     warn_if_differs("encoder.model", old->encoder_model, config->encoder_model);
     warn_if_differs("access_log", old->access_log, config->access_log);
     apply_log_level(config);

@@ -53,10 +53,12 @@ class Reply:
 
 
 class Proxy:
-    """A running server. `config` is YAML without listen, admin and data."""
+    """A running server. `config` is YAML without listen, admin and data; `admin` is what
+    stands in the admin section."""
 
-    def __init__(self, folder, config, environment=None, arguments=()):
+    def __init__(self, folder, config, environment=None, arguments=(), admin="listen: 127.0.0.1:0"):
         self.folder = str(folder)
+        self.admin = admin
         self.config_path = os.path.join(self.folder, "reprise.yaml")
         self.access_log = os.path.join(self.folder, "access.log")
         self.lines = []
@@ -73,9 +75,9 @@ class Proxy:
 
     def write_config(self, config):
         with open(self.config_path, "w") as file:
-            file.write("listen: 127.0.0.1:0\nadmin: { listen: 127.0.0.1:0 }\n"
+            file.write("listen: 127.0.0.1:0\nadmin: { %s }\n"
                        "data: %s/data\nlog: { access: %s }\n%s\n"
-                       % (self.folder, self.access_log, config))
+                       % (self.admin, self.folder, self.access_log, config))
 
     def _watch(self):
         for line in self.process.stderr:
