@@ -52,6 +52,7 @@ test_a_small_disk_takes_any_number_of_entries(void **state)
     rp_random random;
     rp_random_init(&random, 11);
     rp_store_stats stats;
+    uint64_t disk_bytes_peak = 0;
     for (uint64_t i = 0; i < 3000; i++) {
         const size_t size = rp_random_below(&random, 8) ? rp_random_below(&random, 4000)
                                                         : rp_random_below(&random, 100000);
@@ -61,6 +62,7 @@ test_a_small_disk_takes_any_number_of_entries(void **state)
             get_stats(store, &stats);
             assert_true(stats.disk_bytes <= RP_DISK_MIN);
             assert_false(stats.admission_paused);
+            disk_bytes_peak = RP_MAX(disk_bytes_peak, stats.disk_bytes);
         }
     }
     assert_int_equal(rp_store_sync(store), RP_OK);
@@ -69,8 +71,12 @@ test_a_small_disk_takes_any_number_of_entries(void **state)
     assert_int_equal(stats.committed, 3000);
     assert_int_equal(stats.evicted_disk + stats.entries, 3000);
     assert_true(stats.evicted_disk > 1000);
-    /* It is used, not merely kept small: most of the budget holds entries. */
-    assert_true(stats.disk_bytes > RP_DISK_MIN / 2);
+    /* It is used, not merely kept small: most of the budget held entries before the pages
+     * were first scattered. How often they then fill the map, which lowers the budget,
+     * depends on how the writer's batches fell: a quarter of disk_max always stays, less
+     * seven entries (half of 100 kB each, compressed) that go between two looks. */
+    assert_true(disk_bytes_peak > RP_DISK_MIN / 2);
+    assert_true(stats.disk_bytes > RP_DISK_MIN / 8);
     rp_store_close(store);
     assert_true(data_file_size(folder) <= RP_DISK_MIN + 65536);
 
