@@ -133,7 +133,7 @@ test_read_until(int fd, rp_str end, rp_buffer *out)
 static inline bool
 test_contains(rp_str text, const char *part)
 {
-    return text.len && memmem(text.ptr, text.len, part, strlen(part)) != NULL;
+    return text.ptr && text.len && memmem(text.ptr, text.len, part, strlen(part)) != NULL;
 }
 
 #endif
