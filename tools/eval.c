@@ -17,6 +17,7 @@ static const struct {
 } evals[] = {
     { "pairs", rp_command_eval_pairs, "how well similarity separates labelled pairs" },
     { "stream", rp_command_eval_stream, "what policies do on a stream of requests" },
+    { "make-stream", rp_command_eval_make_stream, "labelled texts become a stream" },
 };
 
 static void
