@@ -23,7 +23,7 @@
 typedef struct bench_options {
     const char *vectors; /* .npy, or NULL: made ones */
     size_t counts[8];
-    size_t count_count, query_count, dim, rounds;
+    size_t count_count, query_count, dim, rounds, lists_from;
     bool json, without_originals;
 } bench_options;
 
@@ -146,7 +146,9 @@ compare_with_exact(const float *vectors, size_t count, const float *queries, con
 static bool
 run_one(const float *vectors, size_t count, const float *queries, const bench_options *o, bench_row *row)
 {
-    const rp_index_options options = { o->dim, count, 1, o->without_originals };
+    const rp_index_options options = { .dim = o->dim, .count_max = count, .searchers_max = 1,
+                                       .without_originals = o->without_originals,
+                                       .lists_from = o->lists_from };
     const rp_scope scope = { { 1 } };
     rp_index *index;
     rp_neighbor *nearest = calloc(o->query_count * 8, sizeof *nearest);
@@ -239,7 +241,7 @@ parse_arguments(int argc, char **argv, bench_options *o, int *exit_status)
         { "vectors", required_argument, NULL, 'v' }, { "count", required_argument, NULL, 'c' },
         { "queries", required_argument, NULL, 'q' }, { "rounds", required_argument, NULL, 'r' },
         { "without-originals", no_argument, NULL, 'o' }, { "json", no_argument, NULL, 'j' },
-        { "help", no_argument, NULL, 'h' }, { 0 },
+        { "lists-from", required_argument, NULL, 'l' }, { "lists-from", required_argument, NULL, 'l' }, { "help", no_argument, NULL, 'h' }, { 0 },
     };
     uint64_t number;
     int option;
@@ -258,6 +260,10 @@ parse_arguments(int argc, char **argv, bench_options *o, int *exit_status)
             o->rounds = number;
             break;
         case 'o': o->without_originals = true; break;
+        case 'l':
+            good = rp_str_to_u64(rp_str_of(optarg), &number);
+            o->lists_from = good && number == 0 ? SIZE_MAX : number;
+            break;
         case 'j': o->json = true; break;
         case 'h':
             puts("Usage: reprise bench search [options]\n\n"
@@ -266,6 +272,7 @@ parse_arguments(int argc, char **argv, bench_options *o, int *exit_status)
                  "  --queries N           further vectors that are looked for (1000)\n"
                  "  --rounds N            the least time of so many counts (5)\n"
                  "  --without-originals   keep 8-bit codes only\n"
+                 "  --lists-from N        make inverted lists from N vectors on; 0: never\n"
                  "  --json                one object a line");
             *exit_status = RP_EXIT_DONE;
             return false;

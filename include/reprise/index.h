@@ -2,8 +2,9 @@
  *
  * Keeps unit vectors of one embedding model and returns the most similar ones
  * within one scope. Small scopes are compared whole; larger
- * ones are sifted by their sign bits, then by 8-bit codes, then exactly. A plain exact
- * search in the tests is the oracle.
+ * ones are sifted by their sign bits, then by 8-bit codes, then exactly; of the largest
+ * only the parts near the query are sifted, through inverted lists. A plain exact search
+ * in the tests is the oracle.
  *
  * Units:   similarity is the cosine, in [-1, 1]; larger is nearer.
  * Memory:  vectors are copied in; the index never keeps a caller's pointer.
@@ -32,6 +33,9 @@ typedef struct rp_index_options {
     bool without_originals; /* keep 8-bit codes only (about 460 bytes a vector of 384 numbers
                                instead of 2,000): similarities are then right within about
                                1e-3, and the caller settles what lies near a threshold */
+    size_t lists_from; /* vectors of one scope from which on inverted lists are made, at least
+                          2,048 (few vectors: lists miss more than they save); 0: where they win
+                          by measurement; SIZE_MAX: never */
 } rp_index_options;
 
 enum { RP_INDEX_K_MAX = 128 }; /* neighbors of one search at most */
@@ -56,6 +60,7 @@ size_t rp_index_search(rp_index *index, rp_scope scope, const float *query, size
 
 size_t rp_index_count(const rp_index *index);
 size_t rp_index_size_bytes(const rp_index *index); /* heap held */
+size_t rp_index_lists(const rp_index *index); /* inverted lists of large scopes; 0: all are flat */
 
 #ifdef __cplusplus
 }

@@ -12,18 +12,18 @@
 /* ---- a chunk's parts ---------------------------------------------------------- */
 
 static bool
-has_bits(const shape *s, uint32_t capacity)
+has_bits(const shape *s, uint32_t capacity, bool bare)
 {
-    return s->sieve && capacity >= SIEVE_SLOTS_MIN;
+    return s->sieve && capacity >= SIEVE_SLOTS_MIN && !bare;
 }
 
 /* In the order of their alignment: each part's size keeps the next one aligned. */
 static size_t
-lay_out(const shape *s, uint32_t capacity, char *base, chunk_parts *out)
+lay_out(const shape *s, uint32_t capacity, bool bare, char *base, chunk_parts *out)
 {
     size_t at = sizeof(chunk);
     *out = (chunk_parts){ 0 };
-    if (has_bits(s, capacity)) {
+    if (has_bits(s, capacity, bare)) {
         out->center = (const center **)(base + at);
         at = 64; /* bits begin at a cache line */
         out->bits = (uint64_t *)(base + at);
@@ -45,26 +45,27 @@ static chunk_parts
 parts_of(const shape *s, const chunk *c)
 {
     chunk_parts parts;
-    lay_out(s, c->capacity, (char *)c, &parts);
+    lay_out(s, c->capacity, c->bare, (char *)c, &parts);
     return parts;
 }
 
-size_t
-rp_chunk_size_bytes(const shape *s, uint32_t capacity)
+static size_t
+chunk_size_bytes(const shape *s, uint32_t capacity, bool bare)
 {
     chunk_parts parts;
-    const size_t size = lay_out(s, capacity, NULL, &parts);
+    const size_t size = lay_out(s, capacity, bare, NULL, &parts);
     return capacity < 8 ? size : (size + 63) / 64 * 64; /* as aligned_alloc wants it */
 }
 
 static chunk *
-make_chunk(const shape *s, uint32_t capacity, retirer *r)
+make_chunk(const shape *s, uint32_t capacity, bool bare, retirer *r)
 {
-    const size_t size = rp_chunk_size_bytes(s, capacity);
+    const size_t size = chunk_size_bytes(s, capacity, bare);
     chunk *made = capacity < 8 ? malloc(size) : aligned_alloc(64, size);
     if (!made)
         return NULL;
-    made->capacity = capacity;
+    made->capacity = capacity & INT32_MAX;
+    made->bare = bare;
     atomic_init(&made->count, 0);
     atomic_init(&made->next, NULL);
     chunk_parts parts = parts_of(s, made);
@@ -81,7 +82,7 @@ make_chunk(const shape *s, uint32_t capacity, retirer *r)
 static void
 retire_chunk(const shape *s, chunk *c, retirer *r)
 {
-    r->retire(r->context, c, rp_chunk_size_bytes(s, c->capacity));
+    r->retire(r->context, c, chunk_size_bytes(s, c->capacity, c->bare));
 }
 
 /* Write a vector into a slot that nobody may look at yet. */
@@ -130,18 +131,26 @@ read_slot(const shape *s, const chunk *c, uint32_t place, float *out)
 /* ---- the writer's side -------------------------------------------------------- */
 
 struct flat_extra {
-    chunk **chunks; /* by number; owned array, chunks belong to the list */
+    chunk *_Atomic *_Atomic chunks; /* by number; owned array, chunks belong to the list. Searches
+                                       through inverted lists read it: pairs with their acquire. */
     uint32_t chunk_count, chunk_capacity;
+    bool bare; /* chunks have no bits: inverted lists keep them */
     uint32_t *free_slots; /* owned */
     uint32_t free_count, free_capacity;
 };
 
 static flat_extra *
-extra_of(flat *list)
+extra_of(flat *list, retirer *r)
 {
-    if (!list->extra)
-        list->extra = calloc(1, sizeof *list->extra);
+    if (!list->extra && (list->extra = calloc(1, sizeof *list->extra)))
+        *r->size_bytes += sizeof *list->extra;
     return list->extra;
+}
+
+static chunk *_Atomic *
+chunks_of(const flat_extra *extra)
+{
+    return atomic_load_explicit(&extra->chunks, memory_order_acquire);
 }
 
 static chunk *
@@ -149,33 +158,44 @@ chunk_of(const flat *list, uint32_t slot)
 {
     const uint32_t number = slot / CHUNK_SLOTS;
     return number == 0 ? atomic_load_explicit(&list->first, memory_order_relaxed)
-                       : list->extra->chunks[number];
+                       : atomic_load_explicit(&chunks_of(list->extra)[number], memory_order_relaxed);
 }
 
 static bool
-remember_chunk(flat *list, uint32_t number, chunk *c)
+is_bare(const flat *list)
 {
-    flat_extra *extra = extra_of(list);
+    return list->extra && list->extra->bare;
+}
+
+static bool
+remember_chunk(flat *list, uint32_t number, chunk *c, retirer *r)
+{
+    flat_extra *extra = extra_of(list, r);
     if (!extra)
         return false;
     if (number >= extra->chunk_capacity) {
         const uint32_t capacity = RP_MAX(4u, number * 2);
-        chunk **grown = realloc(extra->chunks, capacity * sizeof *grown);
+        chunk *_Atomic *old = chunks_of(extra), **grown = calloc(capacity, sizeof *grown);
         if (!grown)
             return false;
-        extra->chunks = grown;
+        for (uint32_t i = 0; i < extra->chunk_count; i++)
+            grown[i] = atomic_load_explicit(&old[i], memory_order_relaxed);
+        *r->size_bytes += capacity * sizeof *grown;
+        atomic_store_explicit(&extra->chunks, (chunk *_Atomic *)grown, memory_order_release);
+        if (old)
+            r->retire(r->context, (void *)old, extra->chunk_capacity * sizeof *old);
         extra->chunk_capacity = capacity;
     }
-    extra->chunks[number] = c;
+    atomic_store_explicit(&chunks_of(extra)[number], c, memory_order_release);
     extra->chunk_count = RP_MAX(extra->chunk_count, number + 1);
     return true;
 }
 
-/* The same vectors in a chunk of another capacity or center. */
+/* The same vectors in a chunk of another capacity or center, or without bits. */
 static chunk *
-copy_chunk(const shape *s, const chunk *old, uint32_t capacity, retirer *r)
+copy_chunk(const shape *s, const chunk *old, uint32_t capacity, bool bare, retirer *r)
 {
-    chunk *made = make_chunk(s, capacity, r);
+    chunk *made = make_chunk(s, capacity, bare, r);
     if (!made)
         return NULL;
     const chunk_parts from = parts_of(s, old), to = parts_of(s, made);
@@ -209,7 +229,7 @@ replace_chunk(flat *list, uint32_t number, chunk *made)
         atomic_store_explicit(&chunk_of(list, (number - 1) * CHUNK_SLOTS)->next, made,
                               memory_order_release);
     if (list->extra && number < list->extra->chunk_count)
-        list->extra->chunks[number] = made;
+        atomic_store_explicit(&chunks_of(list->extra)[number], made, memory_order_release);
 }
 
 /* A chunk with room at its end: the last one, made larger, or a further one. */
@@ -219,7 +239,7 @@ find_room(flat *list, const shape *s, retirer *r, uint32_t *number)
     chunk *first = atomic_load_explicit(&list->first, memory_order_relaxed);
     if (!first) {
         *number = 0;
-        chunk *made = make_chunk(s, 1, r);
+        chunk *made = make_chunk(s, 1, false, r);
         if (made)
             atomic_store_explicit(&list->first, made, memory_order_release);
         return made;
@@ -230,17 +250,19 @@ find_room(flat *list, const shape *s, retirer *r, uint32_t *number)
     if (count < last->capacity)
         return last;
     if (last->capacity < CHUNK_SLOTS) {
-        chunk *grown = copy_chunk(s, last, last->capacity * 2, r);
+        chunk *grown = copy_chunk(s, last, last->capacity * 2, false, r);
         if (!grown)
             return NULL;
         replace_chunk(list, *number, grown);
         retire_chunk(s, last, r);
         return grown;
     }
-    chunk *further = make_chunk(s, CHUNK_SLOTS, r);
-    if (!further || !remember_chunk(list, 0, first) || !remember_chunk(list, *number + 1, further)) {
+    const bool bare = is_bare(list);
+    chunk *further = make_chunk(s, CHUNK_SLOTS, bare, r);
+    if (!further || !remember_chunk(list, 0, first, r) ||
+        !remember_chunk(list, *number + 1, further, r)) {
         if (further) {
-            *r->size_bytes -= rp_chunk_size_bytes(s, CHUNK_SLOTS);
+            *r->size_bytes -= chunk_size_bytes(s, CHUNK_SLOTS, bare);
             free(further);
         }
         return NULL;
@@ -269,7 +291,7 @@ rp_flat_add(flat *list, const shape *s, retirer *r, rp_entry_id id, const float 
     }
     write_slot(s, c, place, vector);
     publish_slot(s, c, place, id);
-    list->live++;
+    atomic_fetch_add_explicit(&list->live, 1, memory_order_relaxed);
     return true;
 }
 
@@ -278,13 +300,13 @@ rp_flat_hide(flat *list, const shape *s, uint32_t slot)
 {
     chunk_parts parts = parts_of(s, chunk_of(list, slot));
     atomic_store_explicit(&parts.ids[slot % CHUNK_SLOTS], 0, memory_order_release);
-    list->live--;
+    atomic_fetch_sub_explicit(&list->live, 1, memory_order_relaxed);
 }
 
 void
-rp_flat_release(flat *list, uint32_t slot)
+rp_flat_release(flat *list, retirer *r, uint32_t slot)
 {
-    flat_extra *extra = extra_of(list);
+    flat_extra *extra = extra_of(list, r);
     if (!extra)
         return;
     if (extra->free_count == extra->free_capacity) {
@@ -317,8 +339,8 @@ rp_flat_recenter(flat *list, const shape *s, retirer *r)
     chunk *c = atomic_load_explicit(&list->first, memory_order_relaxed);
     for (uint32_t number = 0; c; number++) {
         chunk *next = atomic_load_explicit(&c->next, memory_order_relaxed);
-        if (has_bits(s, c->capacity)) {
-            chunk *made = copy_chunk(s, c, c->capacity, r);
+        if (has_bits(s, c->capacity, c->bare)) {
+            chunk *made = copy_chunk(s, c, c->capacity, is_bare(list), r);
             if (!made)
                 return false; /* the rest keeps its older center, which is right too */
             replace_chunk(list, number, made);
@@ -327,6 +349,29 @@ rp_flat_recenter(flat *list, const shape *s, retirer *r)
         c = next;
     }
     return true;
+}
+
+bool
+rp_flat_bare(flat *list, const shape *s, retirer *r, uint32_t number)
+{
+    if (!list->extra || number >= list->extra->chunk_count)
+        return false;
+    list->extra->bare = true;
+    chunk *c = chunk_of(list, number * CHUNK_SLOTS);
+    chunk *made = c->bare ? NULL : copy_chunk(s, c, c->capacity, true, r);
+    if (made) { /* without memory it only takes more room */
+        replace_chunk(list, number, made);
+        retire_chunk(s, c, r);
+    }
+    return true;
+}
+
+uint32_t
+rp_flat_slots(const flat *list)
+{
+    const uint32_t last = list->extra && list->extra->chunk_count ? list->extra->chunk_count - 1 : 0;
+    const chunk *c = chunk_of(list, last * CHUNK_SLOTS);
+    return c ? last * CHUNK_SLOTS + atomic_load_explicit(&c->count, memory_order_relaxed) : 0;
 }
 
 void
@@ -338,13 +383,16 @@ rp_flat_clear(flat *list, const shape *s, retirer *r)
         retire_chunk(s, c, r);
         c = next;
     }
-    if (list->extra) {
-        free(list->extra->chunks);
-        free(list->extra->free_slots);
-        free(list->extra);
-    }
+    flat_extra *extra = list->extra;
     list->extra = NULL;
-    list->live = 0;
+    if (extra) {
+        free(extra->free_slots);
+        /* Searches through inverted lists may still look chunks up in it. */
+        if (chunks_of(extra))
+            r->retire(r->context, (void *)chunks_of(extra), extra->chunk_capacity * sizeof(chunk *));
+        r->retire(r->context, extra, sizeof *extra);
+    }
+    atomic_store_explicit(&list->live, 0, memory_order_relaxed);
 }
 
 /* ---- the reader's side -------------------------------------------------------- */
@@ -356,11 +404,11 @@ align_up(size_t size)
 }
 
 size_t
-rp_sift_size(const shape *s, size_t chunk_max)
+rp_sift_size(const shape *s, size_t chunk_max, size_t list_max)
 {
     return align_up(s->words * sizeof(uint64_t)) + align_up(SIEVE_ROOM * sizeof(rp_sieve_hit)) +
            align_up((s->dim + 2) * sizeof(uint32_t)) + align_up(chunk_max * sizeof(chunk_parts)) +
-           align_up(KEEP_MAX * sizeof(found_place));
+           align_up(KEEP_MAX * sizeof(found_place)) + list_max * sizeof(list_probe);
 }
 
 void
@@ -377,12 +425,16 @@ rp_sift_init(sift *f, const shape *s, size_t chunk_max, void *memory)
     f->chunks = (chunk_parts *)at;
     at += align_up(chunk_max * sizeof(chunk_parts));
     f->best = (found_place *)at;
+    at += align_up(KEEP_MAX * sizeof(found_place));
+    f->probes = (list_probe *)at;
+    memset(f->chunks, 0, chunk_max * sizeof *f->chunks);
 }
 
 void
 rp_sift_start(sift *f, const float *query_padded, size_t k)
 {
     f->query = query_padded;
+    f->search++;
     f->center = NULL;
     f->hit_count = f->chunk_count = f->best_count = 0;
     f->keep = RP_MIN(RP_MAX((size_t)KEEP_MIN, k * 16), (size_t)KEEP_MAX);
@@ -505,29 +557,69 @@ tighten(sift *f)
         f->limit = last;
 }
 
+/* Turn the `hits` hits behind the kept ones from places in a list into slots. */
 static void
-sieve_chunk(sift *f, const chunk_parts *parts, uint32_t count)
+find_slots(sift *f, size_t hits, const _Atomic uint32_t *slots, const flat_extra *extra)
+{
+    const rp_sieve_hit *from = f->hits + f->hit_count;
+    for (size_t i = 0; i < hits; i++) {
+        /* Acquire: the slot's vector and chunk were published before. */
+        const uint32_t slot = atomic_load_explicit(&slots[from[i].slot], memory_order_acquire);
+        const uint32_t number = slot / CHUNK_SLOTS;
+        if (slot == SLOT_NONE || number >= f->chunk_max)
+            continue;
+        if (f->chunks[number].search != f->search) {
+            f->chunks[number] = parts_of(
+                f->shape, atomic_load_explicit(&chunks_of(extra)[number], memory_order_acquire));
+            f->chunks[number].search = f->search;
+        }
+        f->hits[f->hit_count++] = (rp_sieve_hit){ slot, from[i].distance };
+    }
+}
+
+/* Sieve `count` vectors; a hit is numbered from first_slot. With `slots`, which say where
+ * in `chunks` the vectors are, hits are renumbered. */
+static void
+sieve_bits(sift *f, const center *of_bits, const uint64_t *bits, uint32_t count, uint32_t first_slot,
+           const _Atomic uint32_t *slots, const flat_extra *extra)
 {
     const shape *s = f->shape;
-    if (f->center != *parts->center) {
-        f->center = *parts->center;
-        s->kernels->signs(f->query, f->center->mean, s->dim, f->signs);
+    if (f->center != of_bits) {
+        f->center = of_bits;
+        s->kernels->signs(f->query, of_bits->mean, s->dim, f->signs);
     }
-    if (f->chunk_count == f->chunk_max)
-        return; /* cannot be: chunk_max is what the index can hold */
-    const uint32_t number = (uint32_t)f->chunk_count++;
-    f->chunks[number] = *parts;
     const size_t blocks = (count + RP_SCAN_GROUP - 1) / RP_SCAN_GROUP;
     for (size_t done = 0; done < blocks;) {
         size_t read = 0;
         if (f->room - f->hit_count < RP_SCAN_GROUP)
             tighten(f);
-        f->hit_count += s->kernels->sieve(
-            parts->bits + done * s->words * RP_SCAN_GROUP, blocks - done, s->words, f->signs, f->limit,
-            number * CHUNK_SLOTS + (uint32_t)(done * RP_SCAN_GROUP), f->hits + f->hit_count,
+        const size_t hits = s->kernels->sieve(
+            bits + done * s->words * RP_SCAN_GROUP, blocks - done, s->words, f->signs, f->limit,
+            first_slot + (uint32_t)(done * RP_SCAN_GROUP), f->hits + f->hit_count,
             f->room - f->hit_count, &read);
+        if (slots)
+            find_slots(f, hits, slots, extra);
+        else
+            f->hit_count += hits;
         done += read;
     }
+}
+
+static void
+sieve_chunk(sift *f, const chunk_parts *parts, uint32_t count)
+{
+    if (f->chunk_count == f->chunk_max)
+        return; /* cannot be: chunk_max is what the index can hold */
+    const uint32_t number = (uint32_t)f->chunk_count++;
+    f->chunks[number] = *parts;
+    sieve_bits(f, *parts->center, parts->bits, count, number * CHUNK_SLOTS, NULL, NULL);
+}
+
+void
+rp_sift_bits(sift *f, const flat_extra *extra, const center *of_bits, const uint64_t *bits,
+             const _Atomic uint32_t *slots, uint32_t count)
+{
+    sieve_bits(f, of_bits, bits, count, 0, slots, extra);
 }
 
 void

@@ -21,11 +21,14 @@ enum {
     CENTER_COUNT_MIN = 1024, /* vectors that a first center is taken from; a guess */
     CENTER_SAMPLE = 4096,    /* vectors a center is the mean of: its error is then 1/64 of a
                                 number's own spread */
+    LISTS_FROM = 50000,      /* vectors of a scope from which on lists win; measured: bench search */
+    LISTS_FROM_MIN = 2 * CHUNK_SLOTS,
 };
 
 typedef struct scope_node {
     rp_scope scope;
     struct scope_node *next; /* of the same bucket */
+    ivf *_Atomic lists;      /* NULL while the scope is small; pairs with searches' acquire */
     flat list;
 } scope_node;
 
@@ -58,9 +61,10 @@ typedef struct place {
 
 struct rp_index {
     shape shape;
-    size_t count_max;
+    size_t count_max, lists_from, list_max;
     pthread_mutex_t writer; /* adds, removes; never taken by a search */
     _Atomic size_t count;   /* relaxed: a figure */
+    _Atomic size_t list_figure; /* inverted lists; relaxed */
     _Atomic size_t size_figure; /* relaxed copy of size_bytes for the other threads */
     size_t size_bytes;
 
@@ -137,6 +141,14 @@ wait_for_searches(rp_index *index)
         sched_yield();
 }
 
+static void retire_memory(void *context, void *memory, size_t size_bytes);
+
+static retirer
+retirer_of(rp_index *index)
+{
+    return (retirer){ retire_memory, index, &index->size_bytes };
+}
+
 static void
 let_go(rp_index *index, const retired *item)
 {
@@ -144,7 +156,8 @@ let_go(rp_index *index, const retired *item)
         free(item->memory);
         index->size_bytes -= item->size_bytes;
     } else if (item->list_number) {
-        rp_flat_release(index->lists[item->list_number], item->slot);
+        retirer r = retirer_of(index);
+        rp_flat_release(index->lists[item->list_number], &r, item->slot);
     }
 }
 
@@ -285,12 +298,6 @@ make_node(rp_index *index, stripe *s, const rp_scope *scope)
     return node;
 }
 
-static retirer
-retirer_of(rp_index *index)
-{
-    return (retirer){ retire_memory, index, &index->size_bytes };
-}
-
 static void
 drop_node(rp_index *index, scope_node *node)
 {
@@ -303,6 +310,11 @@ drop_node(rp_index *index, scope_node *node)
     s->node_count--;
     pthread_rwlock_unlock(&s->lock);
     retirer r = retirer_of(index);
+    ivf *lists = atomic_load_explicit(&node->lists, memory_order_relaxed);
+    if (lists) {
+        atomic_fetch_sub_explicit(&index->list_figure, rp_ivf_count(lists), memory_order_relaxed);
+        rp_ivf_clear(lists, &index->shape, &r);
+    }
     rp_flat_clear(&node->list, &index->shape, &r);
     /* The number may mean another list before a retired slot of this one is let go. */
     for (size_t i = 0; i < index->retired_count; i++) {
@@ -437,7 +449,7 @@ make_readers(rp_index *index, size_t count)
 {
     const shape *s = &index->shape;
     const size_t chunk_max = index->count_max / CHUNK_SLOTS + 2;
-    const size_t sift_size = rp_sift_size(s, chunk_max);
+    const size_t sift_size = (rp_sift_size(s, chunk_max, index->list_max) + 63) / 64 * 64;
     const size_t query_size = (s->dim_padded * sizeof(float) + 63) / 64 * 64;
     index->readers = aligned_alloc(64, count * sizeof *index->readers);
     if (!index->readers)
@@ -485,6 +497,9 @@ rp_index_new(const rp_index_options *options, rp_index **out)
         return RP_ERR_NOMEM;
     memset(index, 0, sizeof *index);
     index->count_max = options->count_max;
+    index->lists_from = options->lists_from
+                            ? RP_MAX(options->lists_from, (size_t)LISTS_FROM_MIN) : LISTS_FROM;
+    index->list_max = rp_ivf_list_max(options->count_max, index->lists_from);
     index->size_bytes = sizeof *index;
     index->shape = (shape){ .dim = options->dim,
                             .dim_padded = (options->dim + CODE_PAD - 1) / CODE_PAD * CODE_PAD,
@@ -542,6 +557,27 @@ rp_index_free(rp_index *index)
 }
 
 
+/* Keep up the inverted lists of a scope, and begin them when it has become large. */
+static bool
+list_added(rp_index *index, scope_node *node, retirer *r, uint32_t slot, const float *vector)
+{
+    const shape *s = &index->shape;
+    ivf *lists = atomic_load_explicit(&node->lists, memory_order_relaxed);
+    if (!lists) {
+        if (s->sieve && node->list.live >= index->lists_from &&
+            (lists = rp_ivf_new(&node->list, s, r, index->list_max)))
+            atomic_store_explicit(&node->lists, lists, memory_order_release);
+        return true; /* without memory the scope stays flat, and the next vector tries again */
+    }
+    const size_t before = rp_ivf_count(lists);
+    const bool added = rp_ivf_added(lists, &node->list, s, r, slot, vector);
+    if (added)
+        rp_ivf_step(lists, &node->list, s, r);
+    atomic_fetch_add_explicit(&index->list_figure, rp_ivf_count(lists) - before,
+                              memory_order_relaxed); /* wraps if fewer, and back */
+    return added;
+}
+
 static rp_status
 add_locked(rp_index *index, const rp_scope *scope, rp_entry_id id, const float *vector)
 {
@@ -562,6 +598,11 @@ add_locked(rp_index *index, const rp_scope *scope, rp_entry_id id, const float *
     if (!rp_flat_add(&node->list, &index->shape, &r, id, vector, &slot)) {
         if (node->list.live == 0)
             drop_node(index, node);
+        return RP_ERR_NOMEM;
+    }
+    if (!list_added(index, node, &r, slot, vector)) {
+        rp_flat_hide(&node->list, &index->shape, slot);
+        retire_item(index, (retired){ .list_number = node->list.number, .slot = slot });
         return RP_ERR_NOMEM;
     }
     *p = (place){ node->list.number, slot };
@@ -603,9 +644,18 @@ rp_index_remove(rp_index *index, rp_entry_id id)
         flat *list = index->lists[was.list_number];
         free_place(index, p);
         rp_flat_hide(list, &index->shape, was.slot);
+        scope_node *node = node_of(list);
+        ivf *lists = atomic_load_explicit(&node->lists, memory_order_relaxed);
+        retirer r = retirer_of(index);
+        if (lists) {
+            const size_t before = rp_ivf_count(lists);
+            rp_ivf_hidden(lists, list, &index->shape, &r, was.slot);
+            atomic_fetch_sub_explicit(&index->list_figure, before - rp_ivf_count(lists),
+                                      memory_order_relaxed);
+        }
         atomic_fetch_sub_explicit(&index->count, 1, memory_order_relaxed);
         if (list->live == 0)
-            drop_node(index, node_of(list));
+            drop_node(index, node);
         else
             retire_item(index, (retired){ .list_number = was.list_number, .slot = was.slot });
     }
@@ -629,7 +679,10 @@ rp_index_search(rp_index *index, rp_scope scope, const float *query, size_t k, r
     if (node) {
         memcpy(r->query, query, index->shape.dim * sizeof *query);
         rp_sift_start(&r->sift, r->query, k);
-        rp_sift_list(&r->sift, &node->list);
+        const ivf *lists = atomic_load_explicit(&node->lists, memory_order_acquire);
+        const size_t live = atomic_load_explicit(&node->list.live, memory_order_relaxed);
+        if (!lists || !rp_ivf_sift(lists, &r->sift, live))
+            rp_sift_list(&r->sift, &node->list);
         found = rp_sift_finish(&r->sift, k, out);
     }
     end_search(r);
@@ -646,4 +699,10 @@ size_t
 rp_index_size_bytes(const rp_index *index)
 {
     return atomic_load_explicit(&((rp_index *)index)->size_figure, memory_order_relaxed);
+}
+
+size_t
+rp_index_lists(const rp_index *index)
+{
+    return atomic_load_explicit(&((rp_index *)index)->list_figure, memory_order_relaxed);
 }

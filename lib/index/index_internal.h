@@ -2,6 +2,7 @@
  *
  *     index.c    scopes, ids, readers and when memory may go
  *     flat.c     one list of vectors: add, remove, scan
+ *     ivf.c      inverted lists over the vectors of a large scope
  *
  * Readers never lock a list. A writer publishes what it added by a release store and
  * unlinks what it removed; memory and slots are used again only when every search
@@ -29,6 +30,7 @@ enum {
     KEEP_MAX = 256,
     CODE_PAD = 16,       /* codes and queries are padded to a multiple of this */
 };
+#define SLOT_NONE UINT32_MAX
 
 /* ---- shape ------------------------------------------------------------------- */
 
@@ -56,7 +58,7 @@ typedef struct shape {
  * header, [center pointer, sign bits], codes, scales, ids, [originals]. */
 typedef struct chunk chunk;
 struct chunk {
-    uint32_t capacity;
+    uint32_t capacity : 31, bare : 1; /* bare: without bits */
     _Atomic uint32_t count;  /* slots 0..count-1 are published; pairs with readers' acquire */
     chunk *_Atomic next;     /* pairs with readers' acquire */
 };
@@ -68,8 +70,6 @@ typedef struct flat {
     chunk *_Atomic first;   /* pairs with readers' acquire */
     flat_extra *extra;      /* owned; NULL while there is one chunk and no free slot */
 } flat;
-
-size_t rp_chunk_size_bytes(const shape *shape, uint32_t capacity);
 
 /* Give back through this what readers may still see; called by flat.c. */
 typedef struct retirer {
@@ -84,12 +84,15 @@ bool rp_flat_add(flat *list, const shape *shape, retirer *retirer, rp_entry_id i
 /* Make the slot invisible. It may be used again after rp_flat_release. */
 void rp_flat_hide(flat *list, const shape *shape, uint32_t slot);
 /* No search can still see the slot. Without memory to remember it only room is lost. */
-void rp_flat_release(flat *list, uint32_t slot);
+void rp_flat_release(flat *list, retirer *retirer, uint32_t slot);
 rp_entry_id rp_flat_id(const flat *list, const shape *shape, uint32_t slot);
 /* The vector as well as it is known: the original, or codes times scale. */
 void rp_flat_vector(const flat *list, const shape *shape, uint32_t slot, float *out);
 /* Make the sign bits of every chunk again, for a new center. */
 bool rp_flat_recenter(flat *list, const shape *shape, retirer *retirer);
+/* Drop the bits of a chunk, and of all later ones. Returns false: no such chunk. */
+bool rp_flat_bare(flat *list, const shape *shape, retirer *retirer, uint32_t number);
+uint32_t rp_flat_slots(const flat *list); /* slots in use or free: 0..it-1 */
 /* Retire all chunks. */
 void rp_flat_clear(flat *list, const shape *shape, retirer *retirer);
 
@@ -102,6 +105,7 @@ typedef struct chunk_parts {
     float *scales;
     float *originals; /* (capacity, dim), or NULL */
     int8_t *codes;    /* (capacity, dim_padded) */
+    uint64_t search;  /* that looked this chunk up, when it goes through inverted lists */
 } chunk_parts;
 
 typedef struct found_place {
@@ -109,6 +113,11 @@ typedef struct found_place {
     float similarity;
     rp_entry_id id;
 } found_place;
+
+typedef struct list_probe {
+    float similarity; /* of the list's centroid */
+    uint32_t number;
+} list_probe;
 
 typedef struct sift {
     const shape *shape;
@@ -123,13 +132,41 @@ typedef struct sift {
     size_t chunk_count, chunk_max;
     found_place *best;     /* (KEEP_MAX) the nearest by codes: a heap, the worst on top */
     size_t best_count, best_max;
+    uint64_t search;       /* counts searches */
+    list_probe *probes;    /* (list_max) */
 } sift;
 
-size_t rp_sift_size(const shape *shape, size_t chunk_max); /* bytes that rp_sift_init lays out */
+size_t rp_sift_size(const shape *shape, size_t chunk_max, size_t list_max); /* bytes that rp_sift_init lays out */
 void rp_sift_init(sift *sift, const shape *shape, size_t chunk_max, void *memory);
 /* A search: start, any number of lists, then the nearest k. */
 void rp_sift_start(sift *sift, const float *query_padded, size_t k);
 void rp_sift_list(sift *sift, const flat *list);
+/* `count` vectors of a list, which lie in the slots of the list that `extra` belongs to. */
+void rp_sift_bits(sift *sift, const flat_extra *extra, const center *of_bits, const uint64_t *bits,
+                  const _Atomic uint32_t *slots, uint32_t count);
 size_t rp_sift_finish(sift *sift, size_t k, rp_neighbor *out);
+
+/* ---- ivf.c -------------------------------------------------------------------- */
+
+/* Inverted lists over a large list: every list keeps sign bits and slot numbers of the
+ * vectors that are nearest to its centroid; the vectors stay where they are. */
+typedef struct ivf ivf;
+
+size_t rp_ivf_list_max(size_t count_max, size_t lists_from); /* lists of one scope at most */
+/* Begin to make lists over `list`, which holds that many vectors. NULL: no memory. */
+ivf *rp_ivf_new(const flat *list, const shape *shape, retirer *retirer, size_t list_max);
+/* A vector was put into a slot. Returns false without memory; then the lists are as they were. */
+bool rp_ivf_added(ivf *lists, const flat *list, const shape *shape, retirer *retirer,
+                  uint32_t slot, const float *vector);
+/* The slot was hidden; its vector can still be read. */
+void rp_ivf_hidden(ivf *lists, const flat *list, const shape *shape, retirer *retirer,
+                   uint32_t slot);
+/* A bounded part of what is due: training, listing what is there, splitting. */
+void rp_ivf_step(ivf *lists, flat *list, const shape *shape, retirer *retirer);
+size_t rp_ivf_count(const ivf *lists); /* lists that searches go through */
+void rp_ivf_clear(ivf *lists, const shape *shape, retirer *retirer); /* retires all */
+/* Sift the lists nearest to the query, `live` vectors being in all. Returns false: they
+ * are not made yet. */
+bool rp_ivf_sift(const ivf *lists, sift *sift, size_t live);
 
 #endif

@@ -11,6 +11,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <reprise/index.h>
+#include <stdatomic.h>
 
 enum { DIM = 24, ENTRIES_MAX = 400, SCOPES = 5 };
 
@@ -151,7 +152,8 @@ check_large_scope(bool without_originals, float tolerance)
     bool *gone = calloc(BIG_COUNT + 1, sizeof *gone);
     assert_true(vectors && gone);
     rp_index *index;
-    const rp_index_options options = { BIG_DIM, BIG_COUNT, 2, without_originals };
+    const rp_index_options options = { .dim = BIG_DIM, .count_max = BIG_COUNT, .searchers_max = 2,
+                                       .without_originals = without_originals };
     assert_int_equal(rp_index_new(&options, &index), RP_OK);
     for (size_t i = 0; i < BIG_COUNT; i++) {
         draw_clustered(&random, 1000 + rp_random_below(&random, BIG_TOPICS), BIG_DIM, vectors + i * BIG_DIM);
@@ -271,7 +273,8 @@ test_scopes_of_one_entry_stay_small(void **state)
     (void)state;
     enum { SCOPES_MANY = 100000 };
     rp_index *index;
-    const rp_index_options options = { 384, SCOPES_MANY, 1, true };
+    const rp_index_options options = { .dim = 384, .count_max = SCOPES_MANY, .searchers_max = 1,
+                                       .without_originals = true };
     assert_int_equal(rp_index_new(&options, &index), RP_OK);
     const size_t before = rp_index_size_bytes(index);
     float vector[384] = { 1 };
@@ -381,6 +384,184 @@ test_searches_go_on_while_entries_come_and_go(void **state)
     rp_index_free(index);
 }
 
+/* Inverted lists. What could go wrong: a vector that is in no list, or in two, after lists
+ * were made, grew, were split or dropped; a removed one that a list still names after its
+ * slot was used again. While a scope holds at most 4,096 vectors a search looks at all
+ * lists, so a vector that is looked for must find itself, always. */
+enum { LISTS_DIM = 128, LISTS_LIVE = 4000, LISTS_TOPICS = 40 };
+
+typedef struct listed_row {
+    rp_entry_id id; /* 0: free */
+    float vector[LISTS_DIM];
+} listed_row;
+
+/* Later on all vectors are of one new topic, 3,000 of it in the end: its list must be split. */
+static void
+draw_listed(rp_random *random, bool late, float *out)
+{
+    const uint64_t topic =
+        late ? LISTS_TOPICS : rp_random_below(random, LISTS_TOPICS);
+    draw_clustered(random, 7000 + topic, LISTS_DIM, out);
+}
+
+static float
+likeness_of(const float *a, const float *b)
+{
+    double sum = 0;
+    for (int i = 0; i < LISTS_DIM; i++)
+        sum += (double)a[i] * b[i];
+    return (float)sum;
+}
+
+static void
+check_each_finds_itself(rp_index *index, const listed_row *rows, size_t stride)
+{
+    for (size_t i = 0; i < LISTS_LIVE; i += stride) {
+        if (!rows[i].id)
+            continue;
+        rp_neighbor got[4];
+        const size_t found = rp_index_search(index, scope_of(1), rows[i].vector, 4, got);
+        assert_int_equal(found, RP_MIN(rp_index_count(index), (size_t)4));
+        assert_int_equal(got[0].id, rows[i].id);
+        for (size_t j = 0; j < found; j++) {
+            /* An id is its row's number and a count of uses: a removed one fits no row. */
+            const listed_row *row = &rows[got[j].id % LISTS_LIVE];
+            assert_int_equal(row->id, got[j].id);
+            assert_true(fabsf(got[j].similarity - likeness_of(rows[i].vector, row->vector)) < 1e-5f);
+            for (size_t l = 0; l < j; l++)
+                assert_int_not_equal(got[l].id, got[j].id);
+        }
+    }
+}
+
+static void
+test_lists_lose_nothing_while_they_are_made_and_split_and_dropped(void **state)
+{
+    (void)state;
+    rp_random random;
+    rp_random_init(&random, 20260102);
+    listed_row *rows = calloc(LISTS_LIVE, sizeof *rows);
+    assert_non_null(rows);
+    rp_index *index;
+    const rp_index_options options = { .dim = LISTS_DIM, .count_max = LISTS_LIVE,
+                                       .searchers_max = 1, .lists_from = 2048 };
+    assert_int_equal(rp_index_new(&options, &index), RP_OK);
+    size_t lists_first = 0, lists_most = 0;
+    rp_entry_id uses = 1;
+    for (int step = 0; step < 16000; step++) {
+        const size_t at = rp_random_below(&random, LISTS_LIVE);
+        listed_row *row = &rows[at];
+        /* First nearly all are added, later as many come as go. */
+        if (!row->id) {
+            row->id = uses++ * LISTS_LIVE + at;
+            draw_listed(&random, step > 4500, row->vector);
+            assert_int_equal(rp_index_add(index, scope_of(1), row->id, row->vector), RP_OK);
+        } else if (rp_random_below(&random, step < 5000 ? 8 : 2) == 0) {
+            assert_true(rp_index_remove(index, row->id));
+            row->id = 0;
+        }
+        const size_t lists = rp_index_lists(index);
+        lists_first = lists_first ? lists_first : lists;
+        lists_most = RP_MAX(lists_most, lists);
+        if (step % 16 == 0) {
+            const size_t from = rp_random_below(&random, LISTS_LIVE);
+            if (rows[from].id) {
+                rp_neighbor got[1];
+                assert_int_equal(rp_index_search(index, scope_of(1), rows[from].vector, 1, got), 1);
+                assert_int_equal(got[0].id, rows[from].id);
+            }
+        }
+        if (step % 4000 == 3999)
+            check_each_finds_itself(index, rows, 3);
+    }
+    print_message("%zu lists at first, %zu at most\n", lists_first, lists_most);
+    assert_true(lists_first > 0 && lists_most > lists_first); /* made, and split */
+    for (size_t i = 0; i < LISTS_LIVE; i++) {
+        if (rows[i].id && i != 17)
+            assert_true(rp_index_remove(index, rows[i].id));
+        if (i != 17)
+            rows[i].id = 0;
+        if (i % 400 == 0)
+            check_each_finds_itself(index, rows, 7);
+    }
+    assert_true(rp_index_lists(index) <= 1); /* empty ones were dropped */
+    check_each_finds_itself(index, rows, 1);
+    if (rows[17].id)
+        assert_true(rp_index_remove(index, rows[17].id));
+    assert_int_equal(rp_index_count(index), 0);
+    assert_int_equal(rp_index_lists(index), 0);
+    rp_index_free(index);
+    free(rows);
+}
+
+enum { STAYING = 32 };
+
+typedef struct listed_load {
+    rp_index *index;
+    const listed_row *rows; /* the first STAYING are never removed */
+    _Atomic bool *done;
+} listed_load;
+
+static void *
+search_for_the_staying(void *context)
+{
+    const listed_load *load = context;
+    for (size_t i = 0; !atomic_load(load->done); i++) {
+        const listed_row *row = &load->rows[i % STAYING];
+        rp_neighbor got[3];
+        assert_int_equal(rp_index_search(load->index, scope_of(1), row->vector, 3, got), 3);
+        assert_int_equal(got[0].id, row->id);
+        assert_true(got[0].id != got[1].id && got[1].id != got[2].id && got[0].id != got[2].id);
+    }
+    return NULL;
+}
+
+static void
+test_searches_find_what_stays_while_lists_are_made_and_split(void **state)
+{
+    (void)state;
+    rp_random random;
+    rp_random_init(&random, 20260103);
+    listed_row *rows = calloc(LISTS_LIVE, sizeof *rows);
+    assert_non_null(rows);
+    rp_index *index;
+    const rp_index_options options = { .dim = LISTS_DIM, .count_max = LISTS_LIVE,
+                                       .searchers_max = 2, .lists_from = 2048 };
+    assert_int_equal(rp_index_new(&options, &index), RP_OK);
+    for (size_t i = 0; i < STAYING; i++) {
+        rows[i].id = LISTS_LIVE + i;
+        draw_listed(&random, false, rows[i].vector);
+        assert_int_equal(rp_index_add(index, scope_of(1), rows[i].id, rows[i].vector), RP_OK);
+    }
+    _Atomic bool done = false;
+    listed_load load = { index, rows, &done };
+    pthread_t threads[2];
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, search_for_the_staying, &load), 0);
+    size_t lists_first = 0, lists_most = 0;
+    for (int step = 0; step < 14000; step++) {
+        const size_t lists = rp_index_lists(index);
+        lists_first = lists_first ? lists_first : lists;
+        lists_most = RP_MAX(lists_most, lists);
+        const size_t at = STAYING + rp_random_below(&random, LISTS_LIVE - STAYING);
+        if (!rows[at].id) {
+            rows[at].id = (rp_entry_id)(step + 2) * LISTS_LIVE + at;
+            draw_listed(&random, step > 4500, rows[at].vector);
+            assert_int_equal(rp_index_add(index, scope_of(1), rows[at].id, rows[at].vector), RP_OK);
+        } else if (rp_random_below(&random, 4) == 0) {
+            assert_true(rp_index_remove(index, rows[at].id));
+            rows[at].id = 0;
+        }
+    }
+    atomic_store(&done, true);
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    print_message("%zu lists at first, %zu at most\n", lists_first, lists_most);
+    assert_true(lists_first > 0 && lists_most > lists_first);
+    rp_index_free(index);
+    free(rows);
+}
+
 int
 main(void)
 {
@@ -392,6 +573,8 @@ main(void)
         cmocka_unit_test(test_bad_vectors_and_limits_are_refused),
         cmocka_unit_test(test_equals_come_in_order_of_their_ids),
         cmocka_unit_test(test_searches_go_on_while_entries_come_and_go),
+        cmocka_unit_test(test_lists_lose_nothing_while_they_are_made_and_split_and_dropped),
+        cmocka_unit_test(test_searches_find_what_stays_while_lists_are_made_and_split),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

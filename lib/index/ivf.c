@@ -1,0 +1,709 @@
+/* ivf.c - inverted lists over the vectors of a large scope: see index_internal.h.
+ *
+ * The vectors stay in the slots of the flat list, so that lists can be made, split and
+ * dropped without moving one. A list is an array of sign bits with the slot that each
+ * belongs to. The writer makes lists beside the flat list, a part with every vector that
+ * is added: first centroids (spherical k-means on a sample), then the lists, then it
+ * publishes them with one store and drops the bits of the flat chunks, which nobody
+ * reads any more. Searches go through the flat list until then.
+ *
+ * Lists and the table of them are replaced, never moved; a search keeps the table it
+ * began with. So no search meets a vector twice, or misses one that was there all along
+ * in a list it looks at. */
+#include "index/index_internal.h"
+
+#include "base/bytes.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    LIST_TARGET = 192,     /* vectors in a list when lists are first made */
+    LIST_MAX = 768,        /* vectors in a list before it is split */
+    SAMPLES_PER_LIST = 32, /* that centroids are trained on */
+    ROUNDS = 4,            /* of k-means; the fifth moves few. */
+    STEP_VECTORS = 16,     /* trained on or listed with one added vector: some 50 us of work */
+    SPLIT_ROUNDS = 4,
+    PROBE_SHARE = 8,       /* a search looks at one in so many vectors; measured: bench search */
+    PROBE_MIN = 4096,      /* but at this many at least */
+};
+
+typedef enum phase { PHASE_TRAIN, PHASE_LIST, PHASE_BARE, PHASE_READY } phase;
+
+/* In one allocation: this, at 64 the bits (capacity / 8, words, 8), then the slots. */
+typedef struct inverted {
+    uint32_t capacity;
+    _Atomic uint32_t count; /* places 0..count-1 are published; pairs with readers' acquire */
+    uint32_t dead;          /* places that are free again. Writer only. */
+    uint32_t split_at;      /* live vectors that are too many. Writer only. */
+    const center *center;   /* of the bits */
+} inverted;
+
+/* In one allocation with its arrays. Immutable but for the lists that replace others. */
+typedef struct table {
+    uint32_t count;
+    size_t size_bytes;
+    inverted *_Atomic *lists; /* (count), pairs with readers' acquire */
+    float *scales;            /* (count) of the centroids' codes */
+    int8_t *codes;            /* (count, dim_padded) */
+} table;
+
+struct ivf {
+    table *_Atomic published;  /* NULL until all vectors are listed; pairs with acquire */
+    const flat_extra *extra;   /* of the flat list; set before `published` */
+    /* The rest is the writer's. */
+    table *now;                /* the newest; NULL while training */
+    list_probe *ranks;         /* (list_max), owned */
+    uint32_t list_max, list_count;
+    phase phase;
+    uint32_t cursor, round;
+    uint32_t slot_count, sample_count; /* when training began */
+    float *centroids;          /* (list_count, dim_padded), owned; NULL after training */
+    double *sums;              /* (list_count, dim), owned, the same */
+    uint32_t *members;         /* (list_count) of a centroid in this round, owned, the same */
+};
+
+/* ---- lists -------------------------------------------------------------------- */
+
+static uint64_t *
+bits_of(const inverted *list)
+{
+    return (uint64_t *)((char *)list + 64);
+}
+
+static _Atomic uint32_t *
+slots_of(const inverted *list, const shape *s)
+{
+    return (_Atomic uint32_t *)(bits_of(list) + (size_t)list->capacity * s->words);
+}
+
+static size_t
+inverted_size(const shape *s, uint32_t capacity)
+{
+    return (64 + (size_t)capacity * (s->words * sizeof(uint64_t) + sizeof(uint32_t)) + 63) / 64 * 64;
+}
+
+/* Room for `count` and a sixteenth more, in whole blocks: lists are kept tight, because
+ * room to grow would cost every vector's share of memory. */
+static inverted *
+make_inverted(const shape *s, uint32_t count, retirer *r)
+{
+    const uint32_t capacity = (count + count / 16 + RP_SCAN_GROUP) / RP_SCAN_GROUP * RP_SCAN_GROUP;
+    const size_t size = inverted_size(s, capacity);
+    inverted *made = aligned_alloc(64, size);
+    if (!made)
+        return NULL;
+    memset(made, 0, size);
+    made->capacity = capacity;
+    made->split_at = LIST_MAX;
+    made->center = s->center;
+    for (uint32_t i = 0; i < capacity; i++)
+        atomic_init(&slots_of(made, s)[i], SLOT_NONE);
+    *r->size_bytes += size;
+    return made;
+}
+
+static void
+retire_inverted(inverted *list, const shape *s, retirer *r)
+{
+    if (list)
+        r->retire(r->context, list, inverted_size(s, list->capacity));
+}
+
+static uint32_t
+count_of(const inverted *list)
+{
+    return atomic_load_explicit(&list->count, memory_order_relaxed);
+}
+
+static uint32_t
+live_of(const inverted *list)
+{
+    return list ? count_of(list) - list->dead : 0;
+}
+
+static uint32_t
+slot_at(const inverted *list, const shape *s, uint32_t place)
+{
+    return atomic_load_explicit(&slots_of(list, s)[place], memory_order_relaxed);
+}
+
+/* Put a vector where there is room: a free place, or the end. A search that has read the
+ * old bits of a free place and then finds the new slot weighs one vector more. */
+static void
+put_into(inverted *list, const shape *s, uint32_t slot, const float *vector)
+{
+    uint32_t place = count_of(list);
+    for (uint32_t i = 0; list->dead && i < place; i++)
+        if (slot_at(list, s, i) == SLOT_NONE) {
+            place = i;
+            list->dead--;
+            break;
+        }
+    uint64_t words[RP_DIM_MAX / 64];
+    s->kernels->signs(vector, list->center->mean, s->dim, words);
+    uint64_t *block = bits_of(list) + place / RP_SCAN_GROUP * s->words * RP_SCAN_GROUP;
+    for (size_t w = 0; w < s->words; w++)
+        /* The sieve may be reading the neighbors' bits in this block. */
+        __atomic_store_n(&block[w * RP_SCAN_GROUP + place % RP_SCAN_GROUP], words[w],
+                         __ATOMIC_RELAXED);
+    atomic_store_explicit(&slots_of(list, s)[place], slot, memory_order_release);
+    if (place == count_of(list))
+        atomic_store_explicit(&list->count, place + 1, memory_order_release);
+}
+
+static bool
+has_room(const inverted *list)
+{
+    return list && (list->dead || count_of(list) < list->capacity);
+}
+
+/* ---- the table ---------------------------------------------------------------- */
+
+static table *
+make_table(const shape *s, uint32_t count, retirer *r)
+{
+    const size_t lists_at = 64, scales_at = lists_at + count * sizeof(inverted *);
+    const size_t codes_at = (scales_at + count * sizeof(float) + 63) / 64 * 64;
+    const size_t size = (codes_at + count * s->dim_padded + 63) / 64 * 64;
+    char *memory = aligned_alloc(64, size);
+    if (!memory)
+        return NULL;
+    memset(memory, 0, size);
+    table *made = (table *)memory;
+    *made = (table){ count, size, (inverted *_Atomic *)(memory + lists_at),
+                     (float *)(memory + scales_at), (int8_t *)(memory + codes_at) };
+    *r->size_bytes += size;
+    return made;
+}
+
+static inverted *
+list_at(const table *t, uint32_t number)
+{
+    return atomic_load_explicit(&t->lists[number], memory_order_relaxed);
+}
+
+static void
+set_list(table *t, uint32_t number, inverted *list)
+{
+    atomic_store_explicit(&t->lists[number], list, memory_order_release);
+}
+
+static void
+set_centroid(table *t, const shape *s, uint32_t number, const float *centroid)
+{
+    t->scales[number] = s->kernels->codes(centroid, s->dim, t->codes + number * s->dim_padded);
+}
+
+/* The first `count` rows of another table. */
+static void
+copy_rows(table *to, const table *from, const shape *s, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        set_list(to, i, list_at(from, i));
+    memcpy(to->scales, from->scales, count * sizeof *to->scales);
+    memcpy(to->codes, from->codes, count * s->dim_padded);
+}
+
+static void
+replace_table(ivf *lists, table *made, retirer *r)
+{
+    table *old = lists->now;
+    lists->now = made;
+    if (atomic_load_explicit(&lists->published, memory_order_relaxed))
+        atomic_store_explicit(&lists->published, made, memory_order_release);
+    r->retire(r->context, old, old->size_bytes);
+}
+
+static float
+likeness(const table *t, const shape *s, const float *vector_padded, uint32_t number)
+{
+    return t->scales[number] *
+           s->kernels->dot_codes(vector_padded, t->codes + number * s->dim_padded, s->dim_padded);
+}
+
+static uint32_t
+nearest_list(const table *t, const shape *s, const float *vector_padded)
+{
+    uint32_t best = 0;
+    float best_likeness = -INFINITY;
+    for (uint32_t i = 0; i < t->count; i++) {
+        const float found = likeness(t, s, vector_padded, i);
+        if (found > best_likeness) {
+            best_likeness = found;
+            best = i;
+        }
+    }
+    return best;
+}
+
+/* A heap of lists, the nearest on top. */
+static void
+sink(list_probe *heap, size_t count, size_t at)
+{
+    for (;;) {
+        size_t top = at;
+        for (size_t child = 2 * at + 1; child <= 2 * at + 2 && child < count; child++)
+            if (heap[child].similarity > heap[top].similarity)
+                top = child;
+        if (top == at)
+            return;
+        const list_probe swapped = heap[at];
+        heap[at] = heap[top];
+        heap[top] = swapped;
+        at = top;
+    }
+}
+
+static void
+rank_lists(const table *t, const shape *s, const float *vector_padded, list_probe *heap)
+{
+    for (uint32_t i = 0; i < t->count; i++)
+        heap[i] = (list_probe){ likeness(t, s, vector_padded, i), i };
+    for (size_t i = t->count / 2; i-- > 0;)
+        sink(heap, t->count, i);
+}
+
+/* Take the nearest off a heap of *count. */
+static uint32_t
+next_list(list_probe *heap, size_t *count)
+{
+    const uint32_t number = heap[0].number;
+    heap[0] = heap[--*count];
+    sink(heap, *count, 0);
+    return number;
+}
+
+/* ---- splitting, dropping ------------------------------------------------------ */
+
+/* A vector, padded; the slot may be hidden but not yet used again. */
+static void
+read_padded(const flat *flat_list, const shape *s, uint32_t slot, float *out)
+{
+    rp_flat_vector(flat_list, s, slot, out);
+    memset(out + s->dim, 0, (s->dim_padded - s->dim) * sizeof *out);
+}
+
+static void
+normalize(double *sums, size_t dim, float *out)
+{
+    double square = 0;
+    for (size_t i = 0; i < dim; i++)
+        square += sums[i] * sums[i];
+    const double scale = square > 0 ? 1 / sqrt(square) : 0;
+    for (size_t i = 0; i < dim; i++)
+        out[i] = (float)(sums[i] * scale);
+}
+
+/* Two means of the listed vectors; sides[place] says whose each is. Returns how many
+ * are on the second side. */
+static uint32_t
+part(const inverted *list, const flat *flat_list, const shape *s, float centroids[2][RP_DIM_MAX + CODE_PAD],
+     uint8_t *sides)
+{
+    float vector[RP_DIM_MAX + CODE_PAD];
+    double sums[2][RP_DIM_MAX];
+    const uint32_t count = count_of(list);
+    uint32_t first = 0, second_count = 0;
+    while (slot_at(list, s, first) == SLOT_NONE)
+        first++;
+    read_padded(flat_list, s, slot_at(list, s, first), centroids[0]);
+    float least = INFINITY;
+    for (uint32_t place = first; place < count; place++) {
+        const uint32_t slot = slot_at(list, s, place);
+        if (slot == SLOT_NONE)
+            continue;
+        read_padded(flat_list, s, slot, vector);
+        const float found = s->kernels->dot(vector, centroids[0], s->dim);
+        if (found < least) {
+            least = found;
+            memcpy(centroids[1], vector, s->dim * sizeof *vector);
+        }
+    }
+    for (int round = 0; round < SPLIT_ROUNDS; round++) {
+        memset(sums, 0, sizeof sums);
+        second_count = 0;
+        for (uint32_t place = first; place < count; place++) {
+            const uint32_t slot = slot_at(list, s, place);
+            if (slot == SLOT_NONE)
+                continue;
+            read_padded(flat_list, s, slot, vector);
+            const bool second = s->kernels->dot(vector, centroids[1], s->dim) >
+                                s->kernels->dot(vector, centroids[0], s->dim);
+            sides[place] = second;
+            second_count += second;
+            for (size_t i = 0; i < s->dim; i++)
+                sums[second][i] += vector[i];
+        }
+        for (int side = 0; side < 2; side++)
+            normalize(sums[side], s->dim, centroids[side]);
+    }
+    return second_count;
+}
+
+
+/* Give the halves the rows `number` and the new last one. */
+static bool
+publish_halves(ivf *lists, const shape *s, retirer *r, uint32_t number, inverted *halves[2],
+               float centroids[2][RP_DIM_MAX + CODE_PAD])
+{
+    const table *old = lists->now;
+    table *made = make_table(s, old->count + 1, r);
+    if (!made)
+        return false;
+    copy_rows(made, old, s, old->count);
+    const uint32_t rows[2] = { number, old->count };
+    for (int side = 0; side < 2; side++) {
+        set_list(made, rows[side], halves[side]);
+        set_centroid(made, s, rows[side], centroids[side]);
+    }
+    replace_table(lists, made, r);
+    return true;
+}
+
+/* Bounded work: a list of LIST_MAX vectors, or one that has doubled since. */
+static void
+split(ivf *lists, const flat *flat_list, const shape *s, retirer *r, uint32_t number)
+{
+    inverted *old = list_at(lists->now, number);
+    const uint32_t live = live_of(old);
+    old->split_at = live * 2; /* if it does not come apart now */
+    uint8_t *sides = lists->now->count < lists->list_max ? malloc(count_of(old)) : NULL;
+    if (!sides)
+        return;
+    float centroids[2][RP_DIM_MAX + CODE_PAD] = { { 0 } }, vector[RP_DIM_MAX + CODE_PAD];
+    const uint32_t second_count = part(old, flat_list, s, centroids, sides);
+    inverted *halves[2] = { NULL, NULL };
+    if (second_count > live / 8 && second_count < live - live / 8) {
+        halves[0] = make_inverted(s, live - second_count, r);
+        halves[1] = make_inverted(s, second_count, r);
+    }
+    bool done = halves[0] && halves[1];
+    for (uint32_t place = 0; done && place < count_of(old); place++) {
+        const uint32_t slot = slot_at(old, s, place);
+        if (slot == SLOT_NONE)
+            continue;
+        read_padded(flat_list, s, slot, vector);
+        put_into(halves[sides[place]], s, slot, vector);
+    }
+    done = done && publish_halves(lists, s, r, number, halves, centroids);
+    free(sides);
+    if (done) {
+        retire_inverted(old, s, r);
+        return;
+    }
+    retire_inverted(halves[0], s, r);
+    retire_inverted(halves[1], s, r);
+}
+
+/* Take an empty list out; the last one gets its row. */
+static void
+drop_list(ivf *lists, const shape *s, retirer *r, uint32_t number)
+{
+    const table *old = lists->now;
+    table *made = old->count > 1 ? make_table(s, old->count - 1, r) : NULL;
+    if (!made)
+        return; /* an empty list costs only its look-up */
+    inverted *gone = list_at(old, number);
+    const uint32_t last = old->count - 1;
+    copy_rows(made, old, s, last);
+    if (number != last) {
+        set_list(made, number, list_at(old, last));
+        made->scales[number] = old->scales[last];
+        memcpy(made->codes + number * s->dim_padded, old->codes + last * s->dim_padded, s->dim_padded);
+    }
+    replace_table(lists, made, r);
+    retire_inverted(gone, s, r);
+}
+
+/* ---- training ----------------------------------------------------------------- */
+
+static uint32_t
+sample_slot(const ivf *lists, uint32_t number)
+{
+    return (uint32_t)((uint64_t)number * lists->slot_count / lists->sample_count);
+}
+
+static void
+free_training(ivf *lists, const shape *s, retirer *r)
+{
+    if (!lists->centroids)
+        return;
+    *r->size_bytes -= lists->list_count * (s->dim_padded * sizeof(float) + s->dim * sizeof(double) +
+                                           sizeof(uint32_t));
+    free(lists->centroids);
+    free(lists->sums);
+    free(lists->members);
+    lists->centroids = NULL;
+    lists->sums = NULL;
+    lists->members = NULL;
+}
+
+/* Add one sample to the sum of the centroid it is nearest to. */
+static void
+train_on(ivf *lists, const flat *flat_list, const shape *s, uint32_t slot)
+{
+    if (rp_flat_id(flat_list, s, slot) == 0)
+        return;
+    float vector[RP_DIM_MAX];
+    rp_flat_vector(flat_list, s, slot, vector);
+    uint32_t best = 0;
+    float best_likeness = -INFINITY;
+    for (uint32_t i = 0; i < lists->list_count; i++) {
+        const float found = s->kernels->dot(vector, lists->centroids + i * s->dim_padded, s->dim);
+        if (found > best_likeness) {
+            best_likeness = found;
+            best = i;
+        }
+    }
+    lists->members[best]++;
+    double *sums = lists->sums + (size_t)best * s->dim;
+    for (size_t i = 0; i < s->dim; i++)
+        sums[i] += vector[i];
+}
+
+/* New centroids; one that has no members begins anew at some sample. */
+static void
+end_round(ivf *lists, const flat *flat_list, const shape *s)
+{
+    for (uint32_t i = 0; i < lists->list_count; i++) {
+        float *centroid = lists->centroids + i * s->dim_padded;
+        if (lists->members[i])
+            normalize(lists->sums + (size_t)i * s->dim, s->dim, centroid);
+        else
+            rp_flat_vector(flat_list, s,
+                           sample_slot(lists, (i * SAMPLES_PER_LIST + lists->round + 1) %
+                                                  lists->sample_count), centroid);
+    }
+    memset(lists->sums, 0, lists->list_count * s->dim * sizeof *lists->sums);
+    memset(lists->members, 0, lists->list_count * sizeof *lists->members);
+    lists->cursor = 0;
+    lists->round++;
+}
+
+static void
+train(ivf *lists, const flat *flat_list, const shape *s, retirer *r)
+{
+    for (int i = 0; i < STEP_VECTORS && lists->cursor < lists->sample_count; i++)
+        train_on(lists, flat_list, s, sample_slot(lists, lists->cursor++));
+    if (lists->cursor < lists->sample_count)
+        return;
+    if (lists->round < ROUNDS) {
+        end_round(lists, flat_list, s);
+        return;
+    }
+    /* The round after the last one has only counted: another step would improve little. */
+    if (!(lists->now = make_table(s, lists->list_count, r)))
+        return; /* again with the next vector */
+    for (uint32_t i = 0; i < lists->list_count; i++)
+        set_centroid(lists->now, s, i, lists->centroids + i * s->dim_padded);
+    free_training(lists, s, r);
+    lists->cursor = 0;
+    lists->phase = PHASE_LIST;
+}
+
+/* ---- the writer's side -------------------------------------------------------- */
+
+size_t
+rp_ivf_list_max(size_t count_max, size_t lists_from)
+{
+    return count_max < lists_from ? 0 : count_max / (LIST_TARGET / 2) + 2;
+}
+
+ivf *
+rp_ivf_new(const flat *list, const shape *s, retirer *r, size_t list_max)
+{
+    ivf *made = calloc(1, sizeof *made);
+    if (!made)
+        return NULL;
+    made->list_max = (uint32_t)list_max;
+    made->slot_count = rp_flat_slots(list);
+    made->list_count = RP_MIN((uint32_t)list_max, made->slot_count / LIST_TARGET + 1);
+    made->sample_count = RP_MIN(made->list_count * SAMPLES_PER_LIST, made->slot_count);
+    made->centroids = calloc(made->list_count, s->dim_padded * sizeof *made->centroids);
+    made->sums = calloc(made->list_count, s->dim * sizeof *made->sums);
+    made->members = calloc(made->list_count, sizeof *made->members);
+    made->ranks = calloc(list_max, sizeof *made->ranks);
+    if (!made->centroids || !made->sums || !made->members || !made->ranks) {
+        free(made->centroids);
+        free(made->sums);
+        free(made->members);
+        free(made->ranks);
+        free(made);
+        return NULL;
+    }
+    *r->size_bytes += sizeof *made + list_max * sizeof *made->ranks +
+                      made->list_count * (s->dim_padded * sizeof(float) + s->dim * sizeof(double) +
+                                          sizeof(uint32_t));
+    for (uint32_t i = 0; i < made->list_count; i++) /* a hidden slot's vector is a start too */
+        rp_flat_vector(list, s, sample_slot(made, i * (made->sample_count / made->list_count)),
+                       made->centroids + i * s->dim_padded);
+    return made;
+}
+
+/* Make room in a list by a larger copy of it. */
+static bool
+grow_list(ivf *lists, const shape *s, retirer *r, uint32_t number)
+{
+    inverted *old = list_at(lists->now, number);
+    inverted *made = make_inverted(s, old ? count_of(old) : 0, r);
+    if (!made)
+        return false;
+    if (old) {
+        const uint32_t count = count_of(old);
+        made->center = old->center;
+        made->split_at = old->split_at;
+        memcpy(bits_of(made), bits_of(old), (size_t)old->capacity * s->words * sizeof(uint64_t));
+        for (uint32_t i = 0; i < count; i++)
+            atomic_store_explicit(&slots_of(made, s)[i], slot_at(old, s, i), memory_order_relaxed);
+        atomic_store_explicit(&made->count, count, memory_order_relaxed);
+    }
+    set_list(lists->now, number, made);
+    retire_inverted(old, s, r);
+    return true;
+}
+
+/* Put a vector into the list it is nearest to; returns its number or -1. */
+static int64_t
+put_nearest(ivf *lists, const shape *s, retirer *r, uint32_t slot, const float *vector_padded)
+{
+    const uint32_t number = nearest_list(lists->now, s, vector_padded);
+    if (!has_room(list_at(lists->now, number)) && !grow_list(lists, s, r, number))
+        return -1;
+    put_into(list_at(lists->now, number), s, slot, vector_padded);
+    return number;
+}
+
+bool
+rp_ivf_added(ivf *lists, const flat *flat_list, const shape *s, retirer *r, uint32_t slot,
+             const float *vector)
+{
+    /* What lies before the cursor must be listed; what lies behind it will be. */
+    if (lists->phase == PHASE_TRAIN || (lists->phase == PHASE_LIST && slot >= lists->cursor))
+        return true;
+    float padded[RP_DIM_MAX + CODE_PAD];
+    memcpy(padded, vector, s->dim * sizeof *padded);
+    memset(padded + s->dim, 0, (s->dim_padded - s->dim) * sizeof *padded);
+    const int64_t number = put_nearest(lists, s, r, slot, padded);
+    if (number < 0)
+        return false;
+    const inverted *list = list_at(lists->now, (uint32_t)number);
+    if (live_of(list) > list->split_at)
+        split(lists, flat_list, s, r, (uint32_t)number);
+    return true;
+}
+
+/* Where a list keeps a slot, or SLOT_NONE. */
+static uint32_t
+place_in(const inverted *list, const shape *s, uint32_t slot)
+{
+    for (uint32_t place = 0; list && place < count_of(list); place++)
+        if (slot_at(list, s, place) == slot)
+            return place;
+    return SLOT_NONE;
+}
+
+void
+rp_ivf_hidden(ivf *lists, const flat *flat_list, const shape *s, retirer *r, uint32_t slot)
+{
+    if (lists->phase == PHASE_TRAIN || (lists->phase == PHASE_LIST && slot >= lists->cursor))
+        return;
+    /* Splits leave a few vectors in lists that are no longer the nearest, hence the ranks. */
+    float vector[RP_DIM_MAX + CODE_PAD];
+    read_padded(flat_list, s, slot, vector);
+    rank_lists(lists->now, s, vector, lists->ranks);
+    for (size_t left = lists->now->count; left;) {
+        const uint32_t number = next_list(lists->ranks, &left);
+        inverted *list = list_at(lists->now, number);
+        const uint32_t place = place_in(list, s, slot);
+        if (place == SLOT_NONE)
+            continue;
+        atomic_store_explicit(&slots_of(list, s)[place], SLOT_NONE, memory_order_release);
+        list->dead++;
+        if (live_of(list) == 0)
+            drop_list(lists, s, r, number);
+        return;
+    }
+}
+
+/* List what was there before the lists; at the end they can be searched. */
+static void
+list_some(ivf *lists, const flat *flat_list, const shape *s, retirer *r)
+{
+    float vector[RP_DIM_MAX + CODE_PAD];
+    const uint32_t slot_count = rp_flat_slots(flat_list);
+    for (int i = 0; i < STEP_VECTORS && lists->cursor < slot_count; i++) {
+        const uint32_t slot = lists->cursor;
+        if (rp_flat_id(flat_list, s, slot)) {
+            read_padded(flat_list, s, slot, vector);
+            const int64_t number = put_nearest(lists, s, r, slot, vector);
+            if (number < 0)
+                return; /* again with the next vector */
+            const inverted *list = list_at(lists->now, (uint32_t)number);
+            if (live_of(list) > list->split_at)
+                split(lists, flat_list, s, r, (uint32_t)number);
+        }
+        lists->cursor++;
+    }
+    if (lists->cursor < slot_count)
+        return;
+    lists->extra = flat_list->extra;
+    atomic_store_explicit(&lists->published, lists->now, memory_order_release);
+    lists->cursor = 0;
+    lists->phase = PHASE_BARE;
+}
+
+void
+rp_ivf_step(ivf *lists, flat *flat_list, const shape *s, retirer *r)
+{
+    if (lists->phase == PHASE_TRAIN)
+        train(lists, flat_list, s, r);
+    else if (lists->phase == PHASE_LIST)
+        list_some(lists, flat_list, s, r);
+    else if (lists->phase == PHASE_BARE && !rp_flat_bare(flat_list, s, r, lists->cursor++))
+        lists->phase = PHASE_READY;
+}
+
+size_t
+rp_ivf_count(const ivf *lists)
+{
+    const table *t = atomic_load_explicit(&lists->published, memory_order_relaxed);
+    return t ? t->count : 0;
+}
+
+void
+rp_ivf_clear(ivf *lists, const shape *s, retirer *r)
+{
+    free_training(lists, s, r);
+    for (uint32_t i = 0; lists->now && i < lists->now->count; i++)
+        retire_inverted(list_at(lists->now, i), s, r);
+    if (lists->now)
+        r->retire(r->context, lists->now, lists->now->size_bytes);
+    r->retire(r->context, lists->ranks, lists->list_max * sizeof *lists->ranks);
+    r->retire(r->context, lists, sizeof *lists);
+}
+
+/* ---- the reader's side -------------------------------------------------------- */
+
+bool
+rp_ivf_sift(const ivf *lists, sift *f, size_t live)
+{
+    const table *t = atomic_load_explicit(&lists->published, memory_order_acquire);
+    if (!t)
+        return false;
+    const shape *s = f->shape;
+    const size_t wanted = RP_MAX(live / PROBE_SHARE, (size_t)PROBE_MIN);
+    rank_lists(t, s, f->query, f->probes);
+    size_t seen = 0;
+    for (size_t left = t->count; left && seen < wanted;) {
+        const uint32_t number = next_list(f->probes, &left);
+        const inverted *list = atomic_load_explicit(&t->lists[number], memory_order_acquire);
+        if (!list)
+            continue;
+        const uint32_t count = atomic_load_explicit(&list->count, memory_order_acquire);
+        rp_sift_bits(f, lists->extra, list->center, bits_of(list), slots_of(list, s), count);
+        seen += count;
+    }
+    return true;
+}
