@@ -646,7 +646,6 @@ read_cache(reader *r, const rp_yaml *value, void *object)
         { "isolate", KIND_FLAG_CHOICE, RO(isolate_user), .choices = "none|user" },
         { "share_wires", KIND_FLAG, RO(share_wires) },
         { "gates", KIND_FLAG_CHOICE, RO(strict_gates), .choices = "default|strict" },
-        { "store_truncated", KIND_FLAG, RO(store_truncated) },
         { "temperature_max", KIND_NUMBER, RO(temperature_max), 0, 100 },
         { "volatile_ttl", KIND_DURATION, RO(volatile_ttl_us), 0, 1e9 },
         { NULL },
@@ -1088,7 +1087,6 @@ print_route(rp_buffer *out, const rp_config *config, const rp_route_config *rout
     rp_buffer_printf(out, "      isolate: %s\n", route->isolate_user ? "user" : "none");
     rp_buffer_printf(out, "      share_wires: %s\n", route->share_wires ? "true" : "false");
     rp_buffer_printf(out, "      gates: %s\n", route->strict_gates ? "strict" : "default");
-    rp_buffer_printf(out, "      store_truncated: %s\n", route->store_truncated ? "true" : "false");
     rp_buffer_printf(out, "      temperature_max: %.15g\n", route->temperature_max);
     print_duration(out, "      ", "volatile_ttl", route->volatile_ttl_us);
 }

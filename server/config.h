@@ -65,7 +65,6 @@ typedef struct rp_route_config {
     bool isolate_user;    /* isolate: user */
     bool share_wires;     /* protocol families share entries */
     bool strict_gates;    /* gates: strict */
-    bool store_truncated; /* keep replies with finish_reason length */
     double temperature_max;
     int64_t volatile_ttl_us;
 } rp_route_config;
