@@ -21,7 +21,7 @@ enum {
     CENTER_COUNT_MIN = 1024, /* vectors that a first center is taken from; a guess */
     CENTER_SAMPLE = 4096,    /* vectors a center is the mean of: its error is then 1/64 of a
                                 number's own spread */
-    LISTS_FROM = 50000,      /* vectors of a scope from which on lists win; measured: bench search */
+    LISTS_FROM = 50000,      /* from which on a scope has lists: earlier ones miss more; docs/performance.md */
     LISTS_FROM_MIN = 2 * CHUNK_SLOTS,
 };
 
