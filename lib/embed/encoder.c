@@ -405,9 +405,9 @@ find_place(const char *path, model_place *out, rp_error *error)
 }
 
 static rp_status
-choose_kernels(const char *tier, const rp_kernels **out, rp_error *error)
+choose_kernels(const char *tier, rp_class class, const rp_kernels **out, rp_error *error)
 {
-    *out = tier && *tier ? rp_kernels_find(tier) : rp_kernels_best();
+    *out = tier && *tier ? rp_kernels_find(tier) : rp_kernels_best(class);
     if (*out)
         return RP_OK;
     return rp_fail(error, RP_ERR_UNSUPPORTED, "there are no kernels '%s' on this machine", tier);
@@ -462,16 +462,19 @@ fill_encoder(rp_encoder *encoder, const char *path, const rp_encoder_options *op
     const rp_kernels *kernels;
     if (options->adapter)
         return rp_fail(error, RP_ERR_UNSUPPORTED, "adapters cannot be loaded yet");
-    if (options->precision != RP_PRECISION_AUTO && options->precision != RP_PRECISION_F32)
-        return rp_fail(error, RP_ERR_UNSUPPORTED, "only the precision class f32 can be computed yet");
-    encoder->precision = RP_PRECISION_F32;
+    /* What `auto` takes has passed the acceptance of its class (docs/performance.md). */
+    encoder->precision =
+        options->precision == RP_PRECISION_AUTO ? RP_PRECISION_F32 : options->precision;
+    const rp_class class = encoder->precision == RP_PRECISION_INT8   ? RP_CLASS_INT8
+                           : encoder->precision == RP_PRECISION_BF16 ? RP_CLASS_BF16
+                                                                     : RP_CLASS_F32;
     rp_status status = find_place(path, &place, error);
     if (!status)
-        status = choose_kernels(options->tier, &kernels, error);
+        status = choose_kernels(options->tier, class, &kernels, error);
     if (!status)
         status = rp_model_config_read(place.folder, &config, error);
     if (!status)
-        status = rp_model_open(place.weights, &config, kernels, &encoder->model, error);
+        status = rp_model_open(place.weights, &config, kernels, class, &encoder->model, error);
     if (!status)
         status = open_tokenizer(encoder, &place, error);
     if (!status)

@@ -9,13 +9,26 @@
 #define VECTOR_MAX(a, b) ((vec)_mm256_max_ps((__m256)(a), (__m256)(b)))
 #define PREFETCHES 1
 #define PREFETCH(p) _mm_prefetch((p), _MM_HINT_T1)
-#define FALLBACK rp_kernels_plain
-#include "math/tile_f32.h"
+/* vpmaddubsw would saturate (2 * 255 * 127 > 32767), so bytes are widened to 16 bits, the
+ * even and the odd ones, and multiplied exactly. That needs four registers more. */
+#define ROWS_MAX_INT8 4
+#define EVEN_SIGNED(x) _mm256_srai_epi16(_mm256_slli_epi16((__m256i)(x), 8), 8)
+#define ODD_SIGNED(x) _mm256_srai_epi16((__m256i)(x), 8)
+#define EVEN_UNSIGNED(x) _mm256_and_si256((__m256i)(x), _mm256_set1_epi16(255))
+#define ODD_UNSIGNED(x) _mm256_srli_epi16((__m256i)(x), 8)
+#define DOT_INT8(sum, a, b)                                                                        \
+    ((sum) = (vec)_mm256_add_epi32(                                                                \
+         (__m256i)(sum), _mm256_add_epi32(_mm256_madd_epi16(EVEN_UNSIGNED(a), EVEN_SIGNED(b)),     \
+                                          _mm256_madd_epi16(ODD_UNSIGNED(a), ODD_SIGNED(b)))))
+#define FALLBACK_ATTENTION rp_kernels_plain.attention
+#define FALLBACK_LAYER_NORM rp_kernels_plain.layer_norm
+#include "math/tile.h"
 
 const rp_kernels rp_kernels_avx2 = {
     .name = "avx2",
-    .panel = PANEL,
-    .matmul = matmul,
+    .product = { [RP_CLASS_F32] = { PANEL, matmul_f32, NULL },
+                 [RP_CLASS_BF16] = { PANEL, matmul_bf16, prepare_bf16_as_f32 },
+                 [RP_CLASS_INT8] = { PANEL, matmul_int8, prepare_int8 } },
     .attention = attention,
     .layer_norm = layer_norm,
     .dot = dot,

@@ -9,13 +9,14 @@
 #define VECTOR_MAX(a, b) ((vec)_mm512_max_ps((__m512)(a), (__m512)(b)))
 #define PREFETCHES 1
 #define PREFETCH(p) _mm_prefetch((p), _MM_HINT_T1)
-#define FALLBACK rp_kernels_plain
-#include "math/tile_f32.h"
+#define FALLBACK_ATTENTION rp_kernels_plain.attention
+#define FALLBACK_LAYER_NORM rp_kernels_plain.layer_norm
+#include "math/tile.h"
 
 const rp_kernels rp_kernels_avx512 = {
     .name = "avx512",
-    .panel = PANEL,
-    .matmul = matmul,
+    .product = { [RP_CLASS_F32] = { PANEL, matmul_f32, NULL },
+                 [RP_CLASS_BF16] = { PANEL, matmul_bf16, prepare_bf16_as_f32 } },
     .attention = attention,
     .layer_norm = layer_norm,
     .dot = dot,

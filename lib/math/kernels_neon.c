@@ -9,13 +9,14 @@
 #define VECTOR_MAX(a, b) ((vec)vmaxq_f32((float32x4_t)(a), (float32x4_t)(b)))
 #define PREFETCHES 0
 #define PREFETCH(p) ((void)(p))
-#define FALLBACK rp_kernels_plain
-#include "math/tile_f32.h"
+#define FALLBACK_ATTENTION rp_kernels_plain.attention
+#define FALLBACK_LAYER_NORM rp_kernels_plain.layer_norm
+#include "math/tile.h"
 
 const rp_kernels rp_kernels_neon = {
     .name = "neon",
-    .panel = PANEL,
-    .matmul = matmul,
+    .product = { [RP_CLASS_F32] = { PANEL, matmul_f32, NULL },
+                 [RP_CLASS_BF16] = { PANEL, matmul_bf16, prepare_bf16_as_f32 } },
     .attention = attention,
     .layer_norm = layer_norm,
     .dot = dot,

@@ -1,48 +1,147 @@
-/* kernels_plain.c - the oracle: every kernel as its formula reads.
+/* kernels_plain.c - what runs where no faster tier does, in plain C.
  *
- * Also what runs where no faster tier does, so the inner loops are written so
- * that a compiler can use what vectors the base architecture has. */
-#include "math/kernels_internal.h"
+ * Products are written as their formulas read. Attention, layer norm and GELU are those
+ * of tile.h over short vectors of the compiler, with a fused multiply-add that is computed
+ * in double precision: int8 wants the same bits from every tier. */
+#define LANES 4
+#define ROWS_MAX 4
+#define VECTORS_MAX 4
+#define CASES CASE(1) CASE(2) CASE(3) CASE(4)
+/* The product is exact in double precision; rounding its sum twice instead of once
+ * matters about once in 2^29 times. */
+typedef double plain_wide __attribute__((vector_size(32)));
+#define WIDEN(x) __builtin_convertvector((x), plain_wide)
+#define FMA(sum, a, b) \
+    ((sum) = __builtin_convertvector(WIDEN(a) * WIDEN(b) + WIDEN(sum), __typeof__(sum)))
+#define VECTOR_MAX(a, b) select_larger((a), (b))
+#define PREFETCHES 0
+#define PREFETCH(p) ((void)(p))
+#define FALLBACK_ATTENTION attention_any
+#define FALLBACK_LAYER_NORM layer_norm_any
 
-#include <math.h>
+#include "math/kernels.h"
 
-enum { PANEL = 16 };
+static void attention_any(const rp_attention *task);
+static void layer_norm_any(const float *in, size_t rows, size_t n, const float *gain,
+                           const float *bias, float epsilon, float *out);
+
+typedef float plain_vec __attribute__((vector_size(16)));
+typedef int32_t plain_mask __attribute__((vector_size(16)));
+static inline plain_vec
+select_larger(plain_vec a, plain_vec b)
+{
+    const plain_mask larger = a > b;
+    return (plain_vec)(((plain_mask)a & larger) | ((plain_mask)b & ~larger));
+}
+
+#include "math/tile.h"
 
 static float
-gelu_exact(float x)
+gelu_one(float x)
 {
-    return 0.5F * x * (1.0F + erff(x * 0.70710678118654752F));
+    return gelu(all(x))[0];
+}
+
+static float
+fused_one(float a, float b, float c)
+{
+    return (float)((double)a * (double)b + (double)c);
+}
+
+/* The sums of one row and one panel, with their bias: what classes do differently. */
+typedef void sum_panel(const rp_matmul *task, size_t row, size_t column, float sums[PANEL]);
+
+static void
+multiply_all(const rp_matmul *task, sum_panel *sum)
+{
+    const size_t N = task->by->columns;
+    for (size_t column = 0; column < N; column += PANEL)
+        for (size_t row = 0; row < task->rows; row++) {
+            float sums[PANEL];
+            sum(task, row, column, sums);
+            float *out = task->out + row * task->out_stride + column;
+            for (size_t j = 0; j < PANEL && column + j < N; j++) {
+                float value = task->gelu ? gelu_one(sums[j]) : sums[j];
+                if (task->residual)
+                    value += task->residual[row * task->residual_stride + column + j];
+                out[j] = value;
+            }
+        }
+}
+
+static const void *
+find_row(const rp_matmul *task, size_t row)
+{
+    return (const char *)task->a.values + row * task->a.stride;
 }
 
 static void
-multiply_panel_row(const rp_matmul *task, const float *panel, size_t row, size_t column)
+sum_f32(const rp_matmul *task, size_t row, size_t column, float sums[PANEL])
 {
-    const size_t columns = task->columns - column < PANEL ? task->columns - column : PANEL;
-    const float *a = task->a + row * task->a_stride;
-    float sums[PANEL];
+    const size_t K = task->by->depth;
+    const float *a = find_row(task, row), *panel = (const float *)task->by->values + column * K;
     for (size_t j = 0; j < PANEL; j++)
-        sums[j] = task->bias[column + j];
-    for (size_t k = 0; k < task->depth; k++)
+        sums[j] = task->by->bias[column + j];
+    for (size_t k = 0; k < K; k++)
         for (size_t j = 0; j < PANEL; j++)
             sums[j] += a[k] * panel[k * PANEL + j];
+}
 
-    float *out = task->out + row * task->out_stride + column;
-    for (size_t j = 0; j < columns; j++) {
-        float value = task->gelu ? gelu_exact(sums[j]) : sums[j];
-        if (task->residual)
-            value += task->residual[row * task->residual_stride + column + j];
-        out[j] = value;
+static void
+multiply_f32(const rp_matmul *task)
+{
+    multiply_all(task, sum_f32);
+}
+
+/* ---- bf16: rows are f32 that have been rounded ---- */
+
+static void
+sum_bf16(const rp_matmul *task, size_t row, size_t column, float sums[PANEL])
+{
+    const size_t K = task->by->depth;
+    const float *a = find_row(task, row);
+    const uint16_t *panel = (const uint16_t *)task->by->values + column * ((K + 1) / 2 * 2);
+    for (size_t j = 0; j < PANEL; j++)
+        sums[j] = task->by->bias[column + j];
+    for (size_t k = 0; k < K; k++)
+        for (size_t j = 0; j < PANEL; j++)
+            sums[j] += a[k] * rp_from_bf16(panel[(k / 2 * PANEL + j) * 2 + k % 2]);
+}
+
+static void
+multiply_bf16(const rp_matmul *task)
+{
+    multiply_all(task, sum_bf16);
+}
+
+/* ---- int8 ---- */
+
+static void
+sum_int8(const rp_matmul *task, size_t row, size_t column, float sums[PANEL])
+{
+    const rp_weights *by = task->by;
+    const size_t K = by->depth, padded = rp_padded_columns(by->columns, PANEL);
+    const uint8_t *a = find_row(task, row);
+    const int8_t *panel = (const int8_t *)by->values + column * ((K + 3) / 4 * 4);
+    int32_t steps[PANEL] = { 0 };
+    for (size_t k = 0; k < K; k++)
+        for (size_t j = 0; j < PANEL; j++)
+            steps[j] += a[k] * panel[(k / 4 * PANEL + j) * 4 + k % 4];
+    for (size_t j = 0; j < PANEL; j++) {
+        const int32_t centred = steps[j] - task->a.zeros[row] * by->sums[column + j];
+        sums[j] = fused_one((float)centred, by->scales[column + j] * task->a.scales[row],
+                            by->bias[column + j]);
+        for (size_t i = 0; i < by->outlier_count; i++)
+            sums[j] = fused_one(task->a.outliers[row * by->outlier_count + i],
+                                by->outliers[i * padded + column + j], sums[j]);
     }
 }
 
 static void
-matmul_plain(const rp_matmul *task)
+multiply_int8(const rp_matmul *task)
 {
-    for (size_t column = 0; column < task->columns; column += PANEL)
-        for (size_t row = 0; row < task->rows; row++)
-            multiply_panel_row(task, task->weights + column * task->depth, row, column);
+    multiply_all(task, sum_int8);
 }
-
 /* The keys first..last-1 that token t sees. */
 static void
 find_keys(const rp_attention *task, size_t t, size_t *first, size_t *last)
@@ -82,16 +181,18 @@ attend_row(const rp_attention *task, size_t head, size_t t)
     }
 }
 
+/* Any width of heads. */
 static void
-attention_plain(const rp_attention *task)
+attention_any(const rp_attention *task)
 {
     for (size_t head = 0; head < task->heads; head++)
         for (size_t t = 0; t < task->tokens; t++)
             attend_row(task, head, t);
 }
 
+/* Any length. */
 static void
-layer_norm_plain(const float *in, size_t rows, size_t n, const float *gain, const float *bias,
+layer_norm_any(const float *in, size_t rows, size_t n, const float *gain, const float *bias,
                  float epsilon, float *out)
 {
     for (size_t row = 0; row < rows; row++, in += n, out += n) {
@@ -107,24 +208,12 @@ layer_norm_plain(const float *in, size_t rows, size_t n, const float *gain, cons
     }
 }
 
-static float
-dot_plain(const float *a, const float *b, size_t n)
-{
-    float sums[8] = { 0 };
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        for (size_t j = 0; j < 8; j++)
-            sums[j] += a[i + j] * b[i + j];
-    for (; i < n; i++)
-        sums[0] += a[i] * b[i];
-    return ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
-}
-
 const rp_kernels rp_kernels_plain = {
     .name = "plain",
-    .panel = PANEL,
-    .matmul = matmul_plain,
-    .attention = attention_plain,
-    .layer_norm = layer_norm_plain,
-    .dot = dot_plain,
+    .product = { [RP_CLASS_F32] = { PANEL, multiply_f32, NULL },
+                 [RP_CLASS_BF16] = { PANEL, multiply_bf16, prepare_bf16_as_f32 },
+                 [RP_CLASS_INT8] = { PANEL, multiply_int8, prepare_int8 } },
+    .attention = attention,
+    .layer_norm = layer_norm,
+    .dot = dot,
 };

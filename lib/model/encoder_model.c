@@ -21,25 +21,25 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { ALIGNMENT = 64, HUGE_PAGE = 2 << 20 };
-
-typedef struct linear_weights {
-    float *weights, *bias; /* packed (columns, depth), and columns padded; in the arena */
-    size_t columns, depth;
-} linear_weights;
+enum {
+    ALIGNMENT = 64,
+    HUGE_PAGE = 2 << 20,
+    OUTLIERS = 4, /* of what leaves a layer norm; measured, see choose_outliers */
+};
 
 typedef struct norm_weights {
     float *gain, *bias;
 } norm_weights;
 
 typedef struct layer_weights {
-    linear_weights qkv, output, up, down;
+    rp_weights qkv, output, up, down; /* in the arena */
     norm_weights after_attention, after_feed_forward;
 } layer_weights;
 
 struct rp_model {
     rp_model_config config;
     const rp_kernels *kernels;
+    rp_class class;
     rp_safetensors *file; /* owned; word embeddings are read from its mapping */
     const rp_tensor *words;
     uint8_t hash[16];
@@ -58,35 +58,51 @@ typedef struct layout {
     bool overflow;
 } layout;
 
-static float *
-take(layout *plan, size_t count)
+static void *
+take(layout *plan, size_t count, size_t unit)
 {
     size_t size;
-    if (__builtin_mul_overflow(count, sizeof(float), &size) ||
+    if (__builtin_mul_overflow(count, unit, &size) ||
         __builtin_add_overflow(plan->used, size + ALIGNMENT, &size)) {
         plan->overflow = true;
         return NULL;
     }
-    float *at = plan->base ? (float *)(void *)(plan->base + plan->used) : NULL;
+    void *at = plan->base ? plan->base + plan->used : NULL;
     plan->used = size / ALIGNMENT * ALIGNMENT;
     return at;
 }
 
-static void
-take_linear(const rp_model *model, layout *plan, linear_weights *out, size_t columns, size_t depth)
+static float *
+take_floats(layout *plan, size_t count)
 {
-    const size_t panel = model->kernels->panel;
+    return take(plan, count, sizeof(float));
+}
+
+/* `outliers`: how many of the depth may be kept in f32, if the class has that. */
+static void
+take_linear(const rp_model *model, layout *plan, rp_weights *out, size_t columns, size_t depth,
+            size_t outliers)
+{
+    const size_t panel = model->kernels->product[model->class].panel;
+    const size_t padded = rp_padded_columns(columns, panel);
     out->columns = columns;
     out->depth = depth;
-    out->weights = take(plan, rp_packed_count(columns, depth, panel));
-    out->bias = take(plan, rp_packed_count(columns, 1, panel));
+    out->values = take(plan, rp_packed_size(model->class, columns, depth, panel), 1);
+    out->bias = take_floats(plan, padded);
+    if (model->class != RP_CLASS_INT8)
+        return;
+    out->scales = take_floats(plan, padded);
+    out->sums = take(plan, padded, sizeof(int32_t));
+    out->outlier_count = RP_MIN(outliers, depth);
+    out->outlier_at = take(plan, outliers, sizeof(uint16_t));
+    out->outliers = take_floats(plan, outliers * padded);
 }
 
 static void
 take_norm(const rp_model *model, layout *plan, norm_weights *out)
 {
-    out->gain = take(plan, model->config.hidden);
-    out->bias = take(plan, model->config.hidden);
+    out->gain = take_floats(plan, model->config.hidden);
+    out->bias = take_floats(plan, model->config.hidden);
 }
 
 static void
@@ -94,16 +110,16 @@ lay_out(rp_model *model, layout *plan)
 {
     const rp_model_config *config = &model->config;
     const size_t C = config->hidden;
-    model->types = take(plan, config->types * C);
-    model->positions = take(plan, config->positions * C);
+    model->types = take_floats(plan, config->types * C);
+    model->positions = take_floats(plan, config->positions * C);
     take_norm(model, plan, &model->embedding_norm);
     for (size_t i = 0; i < config->layers; i++) {
         layer_weights *at = &model->layers[i];
-        take_linear(model, plan, &at->qkv, 3 * C, C);
-        take_linear(model, plan, &at->output, C, C);
+        take_linear(model, plan, &at->qkv, 3 * C, C, OUTLIERS);
+        take_linear(model, plan, &at->output, C, C, 0);
         take_norm(model, plan, &at->after_attention);
-        take_linear(model, plan, &at->up, config->intermediate, C);
-        take_linear(model, plan, &at->down, C, config->intermediate);
+        take_linear(model, plan, &at->up, config->intermediate, C, OUTLIERS);
+        take_linear(model, plan, &at->down, C, config->intermediate, 0);
         take_norm(model, plan, &at->after_feed_forward);
     }
 }
@@ -185,10 +201,12 @@ load_norm(loader *from, const char *name, norm_weights *out)
 
 /* A Linear of `rows` outputs becomes columns first.. of `out`. */
 static rp_status
-load_linear(loader *from, const char *name, size_t rows, size_t first, linear_weights *out)
+load_linear(loader *from, const char *name, size_t rows, size_t first, const rp_weights *out)
 {
     const rp_tensor *tensor;
-    const size_t panel = from->model->kernels->panel, depth = out->depth;
+    const rp_class class = from->model->class;
+    const size_t panel = from->model->kernels->product[class].panel, depth = out->depth;
+    void *values = (void *)(uintptr_t)out->values; /* in our own arena */
     char full[128];
     snprintf(full, sizeof full, "%s.weight", name);
     const rp_status status = find(from, full, rows, depth, &tensor);
@@ -197,21 +215,26 @@ load_linear(loader *from, const char *name, size_t rows, size_t first, linear_we
     for (size_t row = 0; row < rows; row += panel) {
         const size_t count = RP_MIN(panel, rows - row);
         rp_tensor_read(tensor, row * depth, count * depth, from->rows);
-        rp_pack(from->rows, count, depth, first + row, panel, out->weights);
+        if (class == RP_CLASS_F32)
+            rp_pack_f32(from->rows, count, depth, first + row, panel, values);
+        else if (class == RP_CLASS_BF16)
+            rp_pack_bf16(from->rows, count, depth, first + row, panel, values);
+        else
+            rp_pack_int8(from->rows, count, first + row, panel, out);
     }
     snprintf(full, sizeof full, "%s.bias", name);
-    return load_plain(from, full, rows, 0, out->bias + first);
+    return load_plain(from, full, rows, 0, (float *)(uintptr_t)out->bias + first);
 }
 
+/* Layer `index` of the file into `to`. */
 static rp_status
-load_layer(loader *from, size_t index)
+load_layer(loader *from, size_t index, layer_weights *to)
 {
-    layer_weights *to = &from->model->layers[index];
     const size_t C = from->model->config.hidden;
     const struct {
         const char *name;
         size_t rows, first;
-        linear_weights *out;
+        const rp_weights *out;
     } products[] = {
         { "attention.self.query", C, 0, &to->qkv },
         { "attention.self.key", C, C, &to->qkv },
@@ -252,62 +275,6 @@ load_embeddings(loader *from)
     return status ? status : load_norm(from, "embeddings.LayerNorm", &model->embedding_norm);
 }
 
-static rp_status
-load_weights(rp_model *model, const char *path, rp_error *error)
-{
-    const size_t deepest = RP_MAX(model->config.hidden, model->config.intermediate);
-    loader from = { .model = model, .path = path, .prefix = "", .error = error };
-    /* A BertModel, or the same inside a model with a head. */
-    if (!rp_safetensors_find(model->file, RP_STR("embeddings.word_embeddings.weight")))
-        from.prefix = "bert.";
-    from.rows = malloc(model->kernels->panel * deepest * sizeof(float));
-    if (!from.rows)
-        return rp_fail(error, RP_ERR_NOMEM, "no memory to read %s", path);
-    rp_status status = load_embeddings(&from);
-    for (size_t i = 0; !status && i < model->config.layers; i++)
-        status = load_layer(&from, i);
-    free(from.rows);
-    return status;
-}
-
-static void
-hash_weights(rp_model *model)
-{
-    const rp_str bytes = rp_safetensors_bytes(model->file);
-    XXH128_canonical_t canonical;
-    XXH128_canonicalFromHash(&canonical, XXH3_128bits(bytes.ptr, bytes.len));
-    memcpy(model->hash, canonical.digest, sizeof model->hash);
-}
-
-rp_status
-rp_model_open(const char *weights, const rp_model_config *config, const rp_kernels *kernels,
-              rp_model **out, rp_error *error)
-{
-    rp_model *model = calloc(1, sizeof *model);
-    if (!model)
-        return rp_fail(error, RP_ERR_NOMEM, "no memory for a model");
-    model->config = *config;
-    model->kernels = kernels;
-    rp_status status = RP_ERR_NOMEM;
-    model->layers = calloc(config->layers, sizeof *model->layers);
-    if (!model->layers)
-        (void)rp_fail(error, status, "no memory for a model");
-    else
-        status = rp_safetensors_open(weights, &model->file, error);
-    if (!status)
-        status = map_arena(model, error);
-    if (!status)
-        status = load_weights(model, weights, error);
-    if (status) {
-        rp_model_close(model);
-        return status;
-    }
-    hash_weights(model);
-    rp_safetensors_release_pages(model->file);
-    *out = model;
-    return RP_OK;
-}
-
 void
 rp_model_close(rp_model *model)
 {
@@ -324,6 +291,12 @@ const rp_model_config *
 rp_model_get_config(const rp_model *model)
 {
     return &model->config;
+}
+
+rp_class
+rp_model_get_class(const rp_model *model)
+{
+    return model->class;
 }
 
 const rp_kernels *
@@ -356,6 +329,7 @@ typedef struct workspace {
     float *mixed; /* (tokens, hidden): what attention gathered */
     float *wide;  /* (tokens, max(3 * hidden, intermediate)) */
     float *attention;
+    void *prepared; /* rows in the form of the class */
 } workspace;
 
 static size_t
@@ -370,6 +344,13 @@ wide_columns(const rp_model_config *config)
     return RP_MAX(3 * config->hidden, config->intermediate);
 }
 
+static size_t
+prepared_count(const rp_model *model, size_t tokens)
+{
+    const size_t deepest = RP_MAX(model->config.hidden, model->config.intermediate);
+    return model->class == RP_CLASS_F32 ? 0 : rp_prepared_size(tokens, deepest) / sizeof(float) + 1;
+}
+
 size_t
 rp_model_scratch_count(const rp_model *model, size_t tokens_max)
 {
@@ -377,7 +358,8 @@ rp_model_scratch_count(const rp_model *model, size_t tokens_max)
     const size_t longest = RP_MIN(tokens_max, config->positions);
     return 2 * round_up(tokens_max * config->hidden) +
            round_up(tokens_max * wide_columns(config)) +
-           round_up(rp_attention_scratch_count(longest, config->hidden / config->heads));
+           round_up(rp_attention_scratch_count(longest, config->hidden / config->heads)) +
+           round_up(prepared_count(model, tokens_max));
 }
 
 static void
@@ -387,7 +369,8 @@ split_scratch(workspace *work, float *scratch)
     work->x = scratch;
     work->mixed = work->x + round_up(work->tokens * config->hidden);
     work->wide = work->mixed + round_up(work->tokens * config->hidden);
-    work->attention = work->wide + round_up(work->tokens * wide_columns(config));
+    work->prepared = work->wide + round_up(work->tokens * wide_columns(config));
+    work->attention = (float *)work->prepared + round_up(prepared_count(work->model, work->tokens));
 }
 
 static void
@@ -424,23 +407,23 @@ embed_tokens(const workspace *work)
 }
 
 static void
-multiply(const workspace *work, const linear_weights *by, const float *a, float *out, bool gelu, bool residual)
+multiply(const workspace *work, const rp_weights *by, float *a, float *out, bool gelu,
+         bool residual)
 {
-    const rp_matmul task = {
+    const rp_product *product = &work->model->kernels->product[work->model->class];
+    rp_matmul task = {
         .rows = work->tokens,
-        .columns = by->columns,
-        .depth = by->depth,
-        .a = a,
-        .a_stride = by->depth,
-        .weights = by->weights,
-        .bias = by->bias,
+        .a = { .values = a, .stride = by->depth * sizeof *a },
+        .by = by,
         .residual = residual ? out : NULL,
         .residual_stride = by->columns,
         .gelu = gelu,
         .out = out,
         .out_stride = by->columns,
     };
-    work->model->kernels->matmul(&task);
+    if (product->prepare)
+        product->prepare(a, by->depth, work->tokens, by, work->prepared, &task.a);
+    product->matmul(&task);
 }
 
 static void
@@ -467,12 +450,17 @@ attend(const workspace *work)
 }
 
 static void
-run_layer(const workspace *work, const layer_weights *layer)
+run_attention(const workspace *work, const layer_weights *layer)
 {
     multiply(work, &layer->qkv, work->x, work->wide, false, false);
     attend(work);
     multiply(work, &layer->output, work->mixed, work->x, false, true);
     normalize(work, &layer->after_attention);
+}
+
+static void
+run_feed_forward(const workspace *work, const layer_weights *layer)
+{
     multiply(work, &layer->up, work->x, work->wide, true, false);
     multiply(work, &layer->down, work->wide, work->x, false, true);
     normalize(work, &layer->after_feed_forward);
@@ -504,8 +492,158 @@ rp_model_encode(const rp_model *model, const rp_token_batch *batch, float *scrat
         return;
     split_scratch(&work, scratch);
     embed_tokens(&work);
-    for (size_t i = 0; i < model->config.layers; i++)
-        run_layer(&work, &model->layers[i]);
+    for (size_t i = 0; i < model->config.layers; i++) {
+        run_attention(&work, &model->layers[i]);
+        run_feed_forward(&work, &model->layers[i]);
+    }
     for (size_t i = 0; i < batch->count; i++)
         pool(&work, i, out[i]);
+}
+
+/* ---- outliers ---- */
+
+/* A few columns of what a layer norm of a BERT gives out are five to ten times larger
+ * than all others, for every text (in all-MiniLM-L6-v2 one holds a quarter of the energy).
+ * In steps of 1/255 of a row's range they would leave the others four bits. They are
+ * found by running a few tokens through the layers in f32: random ones will do, for the
+ * outliers are the same with real questions (measured on 400). Largest first. */
+static void
+choose_outliers(const workspace *work, rp_weights *into)
+{
+    const size_t C = work->model->config.hidden;
+    uint16_t *at = (uint16_t *)(uintptr_t)into->outlier_at; /* in our own arena */
+    for (size_t found = 0; found < into->outlier_count; found++) {
+        float largest = -1;
+        for (size_t c = 0; c < C; c++) {
+            bool taken = false;
+            for (size_t i = 0; i < found; i++)
+                taken = taken || at[i] == c;
+            for (size_t t = 0; t < work->tokens && !taken; t++)
+                if (fabsf(work->x[t * C + c]) > largest) {
+                    largest = fabsf(work->x[t * C + c]);
+                    at[found] = (uint16_t)c;
+                }
+        }
+    }
+}
+
+enum { PROBE_SEQUENCES = 4, PROBE_TOKENS = 8 };
+
+/* Run the probe's only layer, with the file's layer `index` in it, over work->x. */
+static rp_status
+probe_layer(loader *from, const workspace *work, size_t index, layer_weights *into)
+{
+    const rp_status status = load_layer(from, index, &from->model->layers[0]);
+    if (status)
+        return status;
+    choose_outliers(work, &into->qkv);
+    run_attention(work, &from->model->layers[0]);
+    choose_outliers(work, &into->up);
+    run_feed_forward(work, &from->model->layers[0]);
+    return RP_OK;
+}
+
+/* Fill outlier_at of all layers of `model`, with a one-layer f32 model as the probe. */
+static rp_status
+find_outliers(const loader *main, rp_error *error)
+{
+    layer_weights layer = { 0 };
+    rp_model probe = *main->model;
+    loader from = *main;
+    int32_t ids[PROBE_SEQUENCES * PROBE_TOKENS];
+    uint32_t starts[PROBE_SEQUENCES + 1], state = 1;
+    float *scratch = NULL;
+    const size_t each = RP_MIN((size_t)PROBE_TOKENS, probe.config.positions);
+    from.model = &probe;
+    probe.class = RP_CLASS_F32;
+    probe.layers = &layer;
+    probe.config.layers = 1;
+    probe.mapping = NULL;
+    rp_status status = map_arena(&probe, error);
+    if (!status)
+        status = load_embeddings(&from);
+    for (size_t i = 0; i < RP_COUNT(ids); i++) {
+        state = state * 1664525 + 1013904223; /* Numerical Recipes' generator */
+        ids[i] = (int32_t)(state % probe.config.vocabulary);
+    }
+    for (size_t i = 0; i <= PROBE_SEQUENCES; i++)
+        starts[i] = (uint32_t)(i * each);
+    const rp_token_batch batch = { .ids = ids, .starts = starts, .count = PROBE_SEQUENCES };
+    workspace work = { .model = &probe, .batch = &batch, .tokens = PROBE_SEQUENCES * each };
+    if (!status) {
+        scratch = aligned_alloc(ALIGNMENT, rp_model_scratch_count(&probe, work.tokens) * 4);
+        if (!scratch)
+            status = rp_fail(error, RP_ERR_NOMEM, "no memory to try %s", from.path);
+    }
+    if (!status) {
+        split_scratch(&work, scratch);
+        embed_tokens(&work);
+    }
+    for (size_t i = 0; !status && i < main->model->config.layers; i++)
+        status = probe_layer(&from, &work, i, &main->model->layers[i]);
+    free(scratch);
+    if (probe.mapping)
+        munmap(probe.mapping, probe.mapping_size);
+    return status;
+}
+
+/* ---- opening ---- */
+
+static rp_status
+load_weights(rp_model *model, const char *path, rp_error *error)
+{
+    const size_t deepest = RP_MAX(model->config.hidden, model->config.intermediate);
+    loader from = { .model = model, .path = path, .prefix = "", .error = error };
+    /* A BertModel, or the same inside a model with a head. */
+    if (!rp_safetensors_find(model->file, RP_STR("embeddings.word_embeddings.weight")))
+        from.prefix = "bert.";
+    from.rows = malloc(RP_PANEL_MAX * deepest * sizeof(float));
+    if (!from.rows)
+        return rp_fail(error, RP_ERR_NOMEM, "no memory to read %s", path);
+    rp_status status = load_embeddings(&from);
+    if (!status && model->class == RP_CLASS_INT8)
+        status = find_outliers(&from, error);
+    for (size_t i = 0; !status && i < model->config.layers; i++)
+        status = load_layer(&from, i, &model->layers[i]);
+    free(from.rows);
+    return status;
+}
+
+static void
+hash_weights(rp_model *model)
+{
+    const rp_str bytes = rp_safetensors_bytes(model->file);
+    XXH128_canonical_t canonical;
+    XXH128_canonicalFromHash(&canonical, XXH3_128bits(bytes.ptr, bytes.len));
+    memcpy(model->hash, canonical.digest, sizeof model->hash);
+}
+
+rp_status
+rp_model_open(const char *weights, const rp_model_config *config, const rp_kernels *kernels,
+              rp_class class, rp_model **out, rp_error *error)
+{
+    rp_model *model = calloc(1, sizeof *model);
+    if (!model)
+        return rp_fail(error, RP_ERR_NOMEM, "no memory for a model");
+    model->config = *config;
+    model->kernels = kernels;
+    model->class = class;
+    rp_status status = RP_ERR_NOMEM;
+    model->layers = calloc(config->layers, sizeof *model->layers);
+    if (!model->layers)
+        (void)rp_fail(error, status, "no memory for a model");
+    else
+        status = rp_safetensors_open(weights, &model->file, error);
+    if (!status)
+        status = map_arena(model, error);
+    if (!status)
+        status = load_weights(model, weights, error);
+    if (status) {
+        rp_model_close(model);
+        return status;
+    }
+    hash_weights(model);
+    rp_safetensors_release_pages(model->file);
+    *out = model;
+    return RP_OK;
 }

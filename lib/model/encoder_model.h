@@ -19,10 +19,12 @@ typedef struct rp_model rp_model;
  * missing or has another shape than config says), RP_ERR_UNSUPPORTED (a dtype),
  * RP_ERR_LIMIT, RP_ERR_NOMEM. */
 RP_NODISCARD rp_status rp_model_open(const char *weights, const rp_model_config *config,
-                                     const rp_kernels *kernels, rp_model **out, rp_error *error);
+                                     const rp_kernels *kernels, rp_class class,
+                                     rp_model **out, rp_error *error);
 void rp_model_close(rp_model *model); /* NULL is fine */
 
 const rp_model_config *rp_model_get_config(const rp_model *model);
+rp_class rp_model_get_class(const rp_model *model);
 const rp_kernels *rp_model_get_kernels(const rp_model *model);
 size_t rp_model_size_bytes(const rp_model *model); /* heap and mapped weights */
 /* XXH3-128 of the weight file. Not a seal against an attacker (model pull checks

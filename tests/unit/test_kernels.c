@@ -33,53 +33,139 @@ allow(size_t depth)
     return 8 * FLT_EPSILON * (sqrt((double)depth) + 4);
 }
 
-static void
-check_matmul(const rp_kernels *tier, size_t M, size_t N, size_t K, bool gelu, bool residual)
+/* What a class keeps of a number, and how far off one product of a row may be for it. */
+static double
+keep(rp_class class, float x)
 {
-    float *a = make_numbers(M * (K + 3), 1), *w = make_numbers(N * K, 1);
-    float *start = make_numbers(M * (N + 5), 1), *raw_bias = make_numbers(N, 1);
-    const size_t padded = rp_packed_count(N, 1, tier->panel);
-    float *packed = aligned_alloc(64, (padded * K * sizeof(float) + 63) / 64 * 64);
-    float *bias = aligned_alloc(64, (padded * sizeof(float) + 63) / 64 * 64);
-    float *out = malloc(M * (N + 5) * sizeof *out);
-    memset(packed, 0, padded * K * sizeof *packed);
-    memset(bias, 0, padded * sizeof *bias);
-    memcpy(bias, raw_bias, N * sizeof *bias);
-    /* In two pieces that meet in the middle of a panel. */
-    rp_pack(w, N / 3, K, 0, tier->panel, packed);
-    rp_pack(w + N / 3 * K, N - N / 3, K, N / 3, tier->panel, packed);
-    memcpy(out, start, M * (N + 5) * sizeof *out);
-    for (size_t m = 0; m < M; m++)
-        for (size_t n = N; n < N + 5; n++)
-            out[m * (N + 5) + n] = FENCE;
-    tier->matmul(&(rp_matmul){ .rows = M, .columns = N, .depth = K, .a = a, .a_stride = K + 3,
-                               .weights = packed, .bias = bias, .residual = residual ? out : NULL,
-                               .residual_stride = N + 5, .gelu = gelu, .out = out,
-                               .out_stride = N + 5 });
-    for (size_t m = 0; m < M; m++)
-        for (size_t n = 0; n < N + 5; n++) {
-            if (n >= N) {
-                assert_true(out[m * (N + 5) + n] == FENCE);
-                continue;
-            }
-            double sum = raw_bias[n];
-            for (size_t k = 0; k < K; k++)
-                sum += (double)a[m * (K + 3) + k] * w[n * K + k];
-            if (gelu)
+    return class == RP_CLASS_BF16 ? (double)rp_from_bf16(rp_to_bf16(x)) : (double)x;
+}
+
+static void *
+zeros(size_t size)
+{
+    void *room = aligned_alloc(64, (size + 127) / 64 * 64);
+    memset(room, 0, (size + 127) / 64 * 64);
+    return room;
+}
+
+/* Packed weights of w (N, K), in two pieces that meet in the middle of a panel. */
+static rp_weights
+pack(const rp_kernels *tier, rp_class class, const float *w, const float *bias, size_t N, size_t K,
+     size_t outliers)
+{
+    const size_t panel = tier->product[class].panel, padded = rp_padded_columns(N, panel);
+    void *values = zeros(rp_packed_size(class, N, K, panel));
+    float *bias_copy = zeros(padded * sizeof(float)), *copy = malloc(N * K * sizeof(float));
+    uint16_t *at = zeros(RP_OUTLIERS_MAX * sizeof *at);
+    memcpy(bias_copy, bias, N * sizeof *bias);
+    memcpy(copy, w, N * K * sizeof(float));
+    for (size_t i = 0; i < outliers; i++)
+        at[i] = (uint16_t)((i * 11 + 5) % K);
+    const rp_weights by = { .columns = N, .depth = K, .values = values, .bias = bias_copy,
+                            .scales = zeros(padded * 4), .sums = zeros(padded * 4),
+                            .outlier_count = outliers, .outlier_at = at,
+                            .outliers = zeros(RP_OUTLIERS_MAX * padded * 4) };
+    const size_t first = N / 3;
+    if (class == RP_CLASS_F32) {
+        rp_pack_f32(copy, first, K, 0, panel, values);
+        rp_pack_f32(copy + first * K, N - first, K, first, panel, values);
+    } else if (class == RP_CLASS_BF16) {
+        rp_pack_bf16(copy, first, K, 0, panel, values);
+        rp_pack_bf16(copy + first * K, N - first, K, first, panel, values);
+    } else {
+        rp_pack_int8(copy, first, 0, panel, &by);
+        rp_pack_int8(copy + first * K, N - first, first, panel, &by);
+    }
+    free(copy);
+    return by;
+}
+
+static void
+free_packed(const rp_weights *by)
+{
+    free((void *)(uintptr_t)by->values);
+    free((void *)(uintptr_t)by->bias);
+    free((void *)(uintptr_t)by->scales);
+    free((void *)(uintptr_t)by->sums);
+    free((void *)(uintptr_t)by->outlier_at);
+    free((void *)(uintptr_t)by->outliers);
+}
+
+typedef struct shape {
+    size_t M, N, K;
+    bool gelu, residual;
+    size_t outliers;
+} shape;
+
+/* out (M, N + 5) by the tier; its last five columns are fenced. */
+static void
+run_product(const rp_kernels *tier, rp_class class, shape s, float *a, const float *w,
+            const float *bias, const float *start, float *out)
+{
+    const rp_product *product = &tier->product[class];
+    const rp_weights by = pack(tier, class, w, bias, s.N, s.K, s.outliers);
+    const size_t room_size = rp_prepared_size(s.M, s.K);
+    char *room = zeros(room_size + 8);
+    memcpy(out, start, s.M * (s.N + 5) * sizeof *out);
+    for (size_t m = 0; m < s.M; m++)
+        for (size_t n = s.N; n < s.N + 5; n++)
+            out[m * (s.N + 5) + n] = FENCE;
+    memset(room + room_size, 0x5a, 8);
+    rp_matmul task = { .rows = s.M, .a = { .values = a, .stride = (s.K + 3) * sizeof *a },
+                       .by = &by, .residual = s.residual ? out : NULL,
+                       .residual_stride = s.N + 5, .gelu = s.gelu, .out = out,
+                       .out_stride = s.N + 5 };
+    if (product->prepare)
+        product->prepare(a, s.K + 3, s.M, &by, room, &task.a);
+    product->matmul(&task);
+    for (size_t i = 0; i < 8; i++)
+        assert_int_equal(room[room_size + i], 0x5a);
+    for (size_t m = 0; m < s.M; m++)
+        for (size_t n = s.N; n < s.N + 5; n++)
+            assert_true(out[m * (s.N + 5) + n] == FENCE);
+    free(room);
+    free_packed(&by);
+}
+
+/* f32 and bf16 are compared with double precision over what the class keeps; int8 with
+ * the same, within the width of its steps, and with the plain kernel, closely. */
+static void
+check_matmul(const rp_kernels *tier, rp_class class, shape s)
+{
+    const size_t wide = s.N + 5;
+    float *a = make_numbers(s.M * (s.K + 3), 1), *w = make_numbers(s.N * s.K, 1);
+    float *start = make_numbers(s.M * wide, 1), *bias = make_numbers(s.N, 1);
+    float *out = malloc(s.M * wide * sizeof *out), *plain = malloc(s.M * wide * sizeof *out);
+    float *copy = malloc(s.M * (s.K + 3) * sizeof *a);
+    memcpy(copy, a, s.M * (s.K + 3) * sizeof *a);
+    run_product(tier, class, s, a, w, bias, start, out);
+    assert_memory_equal(a, copy, s.M * (s.K + 3) * sizeof *a);
+    run_product(rp_kernels_at(0), class, s, a, w, bias, start, plain);
+    /* Rounding to a step is off by up to 1/255 of a number of a and 1/254 of w, each way
+     * with equal chance: the sum grows with the root of the depth; four deviations. */
+    const double loose = class == RP_CLASS_INT8 ? 0.012 * sqrt((double)s.K) + 1e-5 : allow(s.K);
+    for (size_t m = 0; m < s.M; m++)
+        for (size_t n = 0; n < s.N; n++) {
+            double sum = bias[n];
+            for (size_t k = 0; k < s.K; k++)
+                sum += keep(class, a[m * (s.K + 3) + k]) * keep(class, w[n * s.K + k]);
+            if (s.gelu)
                 sum = 0.5 * sum * (1 + erf(sum / sqrt(2)));
-            if (residual)
-                sum += start[m * (N + 5) + n];
-            const double off = fabs(sum - (double)out[m * (N + 5) + n]);
-            if (!(off <= allow(K) * (1 + fabs(sum))))
-                fail_msg("%s %zu x %zu x %zu at %zu, %zu: off by %g", tier->name, M, N, K, m, n, off);
+            if (s.residual)
+                sum += start[m * wide + n];
+            const double got = out[m * wide + n], off = fabs(sum - got);
+            const double apart = fabs(got - (double)plain[m * wide + n]);
+            if (!(off <= loose * (1 + fabs(sum))) || !(apart <= 2 * allow(s.K) * (1 + fabs(sum))))
+                fail_msg("%s, class %d, %zu x %zu x %zu at %zu, %zu: off by %g, from plain by %g",
+                         tier->name, class, s.M, s.N, s.K, m, n, off, apart);
         }
     free(a);
     free(w);
     free(start);
-    free(raw_bias);
-    free(packed);
     free(bias);
     free(out);
+    free(plain);
+    free(copy);
 }
 
 static void
@@ -89,11 +175,70 @@ test_matmul_of_every_shape(void **state)
     static const size_t columns[] = { 1, 15, 16, 17, 63, 64, 65, 130 };
     static const size_t depths[] = { 1, 2, 24, 65 };
     for (size_t at = 0; rp_kernels_at(at); at++)
-        for (size_t M = 1; M <= 19; M++)
-            for (size_t n = 0; n < RP_COUNT(columns); n++)
-                for (size_t k = 0; k < RP_COUNT(depths); k++)
-                    check_matmul(rp_kernels_at(at), M, columns[n], depths[k], (M + n) % 2,
-                                 (M + k) % 2);
+        for (int class = 0; class < RP_CLASSES; class++)
+            for (size_t M = 1; M <= 19; M++)
+                for (size_t n = 0; n < RP_COUNT(columns); n++)
+                    for (size_t k = 0; k < RP_COUNT(depths); k++)
+                        check_matmul(rp_kernels_at(at), (rp_class)class,
+                                     (shape){ M, columns[n], depths[k], (M + n) % 2, (M + k) % 2,
+                                              class == RP_CLASS_INT8 && k > 1 ? (M + k) % 5 : 0 });
+}
+
+/* The extremes of bytes: a kernel that saturates or wraps is found here. */
+static void
+test_int8_is_exact_at_its_extremes(void **state)
+{
+    (void)state;
+    enum { M = 7, N = 20, K = 1536 };
+    float *a = malloc(M * (K + 3) * sizeof *a), *w = malloc(N * K * sizeof *w);
+    float *start = make_numbers(M * (N + 5), 1), *bias = make_numbers(N, 1);
+    float *out = malloc(M * (N + 5) * sizeof *out);
+    for (size_t i = 0; i < M * (K + 3); i++)
+        a[i] = i % 97 == 0 ? 0 : 255;
+    for (size_t i = 0; i < N * K; i++)
+        w[i] = i / K % 2 ? -127 : 127;
+    for (size_t at = 0; rp_kernels_at(at); at++) {
+        run_product(rp_kernels_at(at), RP_CLASS_INT8, (shape){ M, N, K, false, false, 0 }, a, w,
+                    bias, start, out);
+        for (size_t m = 0; m < M; m++)
+            for (size_t n = 0; n < N; n++) {
+                double sum = bias[n];
+                for (size_t k = 0; k < K; k++)
+                    sum += (double)a[m * (K + 3) + k] * w[n * K + k];
+                assert_true(fabs(sum - (double)out[m * (N + 5) + n]) <= 1e-6 * fabs(sum));
+            }
+    }
+    free(a);
+    free(w);
+    free(start);
+    free(bias);
+    free(out);
+}
+
+static void
+test_what_is_not_finite_comes_out_so(void **state)
+{
+    (void)state;
+    enum { M = 7, N = 20, K = 40 };
+    for (size_t at = 0; rp_kernels_at(at); at++)
+        for (int class = 0; class < RP_CLASSES; class++)
+            for (size_t bad = 0; bad < 2; bad++) {
+                float *a = make_numbers(M * (K + 3), 1), *w = make_numbers(N * K, 1);
+                float *bias = make_numbers(N, 1), *start = make_numbers(M * (N + 5), 1);
+                float *out = malloc(M * (N + 5) * sizeof *out);
+                a[2 * (K + 3) + 7] = bad ? INFINITY : NAN;
+                w[3 * K + 9] = bad ? -INFINITY : NAN;
+                run_product(rp_kernels_at(at), (rp_class)class, (shape){ M, N, K, false, false, 0 },
+                            a, w, bias, start, out);
+                for (size_t m = 0; m < M; m++)
+                    for (size_t n = 0; n < N; n++)
+                        assert_int_equal(isfinite(out[m * (N + 5) + n]), m != 2 && n != 3);
+                free(a);
+                free(w);
+                free(bias);
+                free(start);
+                free(out);
+            }
 }
 
 static void
@@ -107,9 +252,10 @@ test_gelu_over_its_whole_range(void **state)
     for (size_t at = 0; rp_kernels_at(at); at++) {
         const rp_kernels *tier = rp_kernels_at(at);
         _Alignas(64) float weights[RP_PANEL_MAX] = { 1 }, bias[RP_PANEL_MAX] = { 0 };
-        tier->matmul(&(rp_matmul){ .rows = COUNT, .columns = 1, .depth = 1, .a = x, .a_stride = 1,
-                                   .weights = weights, .bias = bias, .gelu = true, .out = out,
-                                   .out_stride = 1 });
+        const rp_weights by = { .columns = 1, .depth = 1, .values = weights, .bias = bias };
+        tier->product[RP_CLASS_F32].matmul(
+            &(rp_matmul){ .rows = COUNT, .a = { .values = x, .stride = 4 }, .by = &by,
+                          .gelu = true, .out = out, .out_stride = 1 });
         for (size_t i = 0; i < COUNT; i++) {
             const double wanted = 0.5 * (double)x[i] * erfc(-(double)x[i] / sqrt(2));
             /* 1.5e-7 of erf, times half of x, and rounding. */
@@ -118,6 +264,38 @@ test_gelu_over_its_whole_range(void **state)
     }
     free(x);
     free(out);
+}
+
+/* Vaswani et al., eq. 1, in double precision. */
+static void
+attend(const rp_attention *task)
+{
+    const size_t D = task->head_dim, width = task->heads * D, T = task->tokens;
+    double *share = malloc(T * sizeof *share);
+    for (size_t h = 0; h < task->heads; h++)
+        for (size_t t = 0; t < T; t++) {
+            const float *query = task->qkv + t * task->qkv_stride + h * D;
+            double sum = 0, top = -INFINITY;
+            for (size_t j = 0; j < T; j++) {
+                const float *key = task->qkv + j * task->qkv_stride + width + h * D;
+                share[j] = 0;
+                for (size_t d = 0; d < D; d++)
+                    share[j] += (double)query[d] * key[d] * (double)task->scale;
+                if ((j > t ? j - t : t - j) > task->reach)
+                    share[j] = -INFINITY;
+                top = fmax(top, share[j]);
+            }
+            for (size_t j = 0; j < T; j++)
+                sum += share[j] = exp(share[j] - top);
+            for (size_t d = 0; d < D; d++) {
+                double out = 0;
+                for (size_t j = 0; j < T; j++)
+                    out += share[j] / sum *
+                           (double)task->qkv[j * task->qkv_stride + 2 * width + h * D + d];
+                task->out[t * task->out_stride + h * D + d] = (float)out;
+            }
+        }
+    free(share);
 }
 
 static void
@@ -131,7 +309,7 @@ check_attention(const rp_kernels *tier, size_t T, size_t H, size_t D, size_t rea
     rp_attention task = { .tokens = T, .heads = H, .head_dim = D, .qkv = qkv, .qkv_stride = stride,
                           .scale = 1.0F / sqrtf((float)D), .reach = reach, .out = wanted,
                           .out_stride = width, .scratch = scratch };
-    rp_kernels_find("plain")->attention(&task);
+    attend(&task);
     for (size_t t = 0; t < T; t++)
         out[t * (width + 1) + width] = FENCE;
     task.out = out;
@@ -161,7 +339,7 @@ static void
 test_attention_of_every_length(void **state)
 {
     (void)state;
-    static const size_t dims[] = { 8, 12, 16, 32, 64 };
+    static const size_t dims[] = { 7, 8, 12, 16, 32, 64 };
     static const size_t reaches[] = { 0, 1, 3, 16, SIZE_MAX };
     for (size_t at = 0; rp_kernels_at(at); at++)
         for (size_t T = 1; T <= 70; T += T < 20 ? 1 : 7)
@@ -240,11 +418,12 @@ test_tiers_are_found_by_name(void **state)
     for (size_t at = 0; rp_kernels_at(at); at++) {
         assert_ptr_equal(rp_kernels_find(rp_kernels_at(at)->name), rp_kernels_at(at));
         assert_int_equal(setenv("REPRISE_TIER", rp_kernels_at(at)->name, 1), 0);
-        assert_ptr_equal(rp_kernels_best(), rp_kernels_at(at));
+        assert_ptr_equal(rp_kernels_best(RP_CLASS_F32), rp_kernels_at(at));
     }
     assert_null(rp_kernels_find("abacus"));
     assert_int_equal(setenv("REPRISE_TIER", "abacus", 1), 0);
-    assert_non_null(rp_kernels_best());
+    for (int class = 0; class < RP_CLASSES; class++)
+        assert_non_null(rp_kernels_best((rp_class)class));
     unsetenv("REPRISE_TIER");
 }
 
@@ -261,6 +440,8 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_matmul_of_every_shape),
+        cmocka_unit_test(test_int8_is_exact_at_its_extremes),
+        cmocka_unit_test(test_what_is_not_finite_comes_out_so),
         cmocka_unit_test(test_gelu_over_its_whole_range),
         cmocka_unit_test(test_attention_of_every_length),
         cmocka_unit_test(test_layer_norm_and_dot),

@@ -1,0 +1,20 @@
+/* kernels_avx512vnni.c - AVX-512 VNNI: 64 products of bytes in one instruction, exact. */
+#include <immintrin.h>
+
+#define LANES 16
+#define ROWS_MAX 6
+#define VECTORS_MAX 4
+#define CASES CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#define FMA(sum, a, b) __asm__("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
+#define VECTOR_MAX(a, b) ((vec)_mm512_max_ps((__m512)(a), (__m512)(b)))
+#define PREFETCHES 1
+#define PREFETCH(p) _mm_prefetch((p), _MM_HINT_T1)
+#define DOT_INT8(sum, a, b) __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
+#define FALLBACK_ATTENTION rp_kernels_plain.attention
+#define FALLBACK_LAYER_NORM rp_kernels_plain.layer_norm
+#include "math/tile.h"
+
+const rp_kernels rp_kernels_avx512vnni = {
+    .name = "avx512vnni",
+    .product = { [RP_CLASS_INT8] = { PANEL, matmul_int8, prepare_int8 } },
+};

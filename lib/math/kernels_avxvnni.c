@@ -1,0 +1,21 @@
+/* kernels_avxvnni.c - AVX-VNNI: 32 products of bytes in one instruction of 256 bits. */
+#include <immintrin.h>
+
+#define LANES 8
+#define ROWS_MAX 6
+#define VECTORS_MAX 2
+#define CASES CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#define FMA(sum, a, b) __asm__("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b))
+#define VECTOR_MAX(a, b) ((vec)_mm256_max_ps((__m256)(a), (__m256)(b)))
+#define PREFETCHES 1
+#define PREFETCH(p) _mm_prefetch((p), _MM_HINT_T1)
+#define DOT_INT8(sum, a, b)                                                                        \
+    __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b))
+#define FALLBACK_ATTENTION rp_kernels_plain.attention
+#define FALLBACK_LAYER_NORM rp_kernels_plain.layer_norm
+#include "math/tile.h"
+
+const rp_kernels rp_kernels_avxvnni = {
+    .name = "avxvnni",
+    .product = { [RP_CLASS_INT8] = { PANEL, matmul_int8, prepare_int8 } },
+};

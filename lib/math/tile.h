@@ -1,0 +1,626 @@
+/* tile.h - the kernels of all vector tiers, written once.
+ *
+ * A tier's file defines the macros below for its instruction set, includes this
+ * file, and fills its table with the functions. Everything is built on one tile:
+ * up to ROWS_MAX rows of a times up to VECTORS_MAX vectors of columns, whose sums
+ * stay in registers for the whole depth. A step of depth is four bytes of a for each
+ * row and four bytes for each column: one f32, two bf16 or four int8.
+ *
+ *   LANES         floats in a vector
+ *   ROWS_MAX, VECTORS_MAX   the tile; ROWS_MAX * VECTORS_MAX sums, VECTORS_MAX
+ *                 columns and one broadcast must fit the registers
+ *   ROWS_MAX_INT8 the same where int8 needs more registers
+ *   CASES         CASE(1) ... CASE(ROWS_MAX)
+ *   FMA(sum, a, b)  sum += a * b. Written as one line of assembly because gcc 12
+ *                 spills the sums of the intrinsic to the stack (a third of the rate).
+ *   DOT_INT8(sum, a, b)  int32 sums += four u8 of a times four s8 of b, exactly
+ *   DOT_BF16(sum, a, b)  sums += two bf16 times two; if it is not defined, bf16 is
+ *                 widened and multiplied as f32, which on Intel is faster
+ *   VECTOR_MAX(a, b)  the larger, lane by lane; b where either is NaN
+ *   PREFETCHES    0 or 1
+ *   PREFETCH(p)   fetch towards the second-level cache: it gained on Intel and cost 10
+ *                 to 27 % on AMD Zen 4 (measured with prototypes)
+ *   FALLBACK_ATTENTION, FALLBACK_LAYER_NORM   for shapes that are no whole vectors
+ *
+ * Arrays of vectors below are indexed by constants only once the loops over rows
+ * and vectors are unrolled, so that the compiler keeps them in registers. */
+#include "math/kernels_internal.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef int32_t ivec __attribute__((vector_size(4 * LANES)));
+typedef float vec_loose __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+#define PANEL (LANES * VECTORS_MAX)
+#define INLINE static inline __attribute__((always_inline))
+/* A tier need not use every function. */
+#define KERNEL static __attribute__((unused))
+#ifndef ROWS_MAX_INT8
+#define ROWS_MAX_INT8 ROWS_MAX
+#endif
+#ifndef DOT_INT8
+#define DOT_INT8(sum, a, b) ((void)(a), (void)(b))
+#define HAS_INT8 0
+#else
+#define HAS_INT8 1
+#endif
+#ifdef DOT_BF16
+#define BF16_AS_F32 0
+#else
+#define BF16_AS_F32 1
+#define DOT_BF16(sum, a, b) ((void)(a), (void)(b))
+#endif
+#define UNROLL _Pragma("GCC unroll 16")
+
+INLINE vec
+load(const float *from)
+{
+    return *(const vec_loose *)from;
+}
+INLINE void
+store(float *to, vec value)
+{
+    *(vec_loose *)to = value;
+}
+INLINE vec
+all(float value)
+{
+    return value - (vec){ 0 };
+}
+INLINE vec
+absolute(vec x)
+{
+    return (vec)((ivec)x & 0x7fffffff);
+}
+
+/* a * b + c with one rounding. All sums of products here are written with it and the
+ * compiler may not fuse others (-ffp-contract=off): every tier then gives the same bits,
+ * which int8 needs. A number that differs in its last bit may fall on another step, and
+ * such differences grow from layer to layer (to 2.4e-4 of cosine, measured). */
+INLINE vec
+fused(vec a, vec b, vec c)
+{
+    FMA(c, a, b);
+    return c;
+}
+
+/* Sums of long rows are kept in 16 lanes, whatever the width of a vector: number i of a
+ * row belongs to lane i mod 16. */
+#define PARTS (16 / LANES)
+typedef struct lanes16 {
+    vec part[PARTS];
+} lanes16;
+
+INLINE float
+sum_lanes(lanes16 x)
+{
+    float lanes[16];
+    memcpy(lanes, &x, sizeof lanes);
+    for (size_t width = 8; width; width /= 2)
+        for (size_t i = 0; i < width; i++)
+            lanes[i] += lanes[i + width];
+    return lanes[0];
+}
+
+INLINE float
+max_lanes(vec x)
+{
+    float lanes[LANES];
+    memcpy(lanes, &x, sizeof lanes);
+    for (size_t width = LANES / 2; width; width /= 2)
+        for (size_t i = 0; i < width; i++)
+            lanes[i] = lanes[i] > lanes[i + width] ? lanes[i] : lanes[i + width];
+    return lanes[0];
+}
+
+/* e^x for x <= 88. x = n ln 2 + r with |r| <= ln(2)/2; the Taylor series of e^r to
+ * degree 7 leaves 5e-9. Adding and subtracting 1.5 * 2^23 rounds to an integer.
+ * Below -87 the result is e^-87, which is nothing beside the 1 that every softmax
+ * row contains. */
+INLINE vec
+exponential(vec x)
+{
+    const vec rounding = all(RP_ROUNDING);
+    x = VECTOR_MAX(all(-87.0F), x); /* in this order a NaN comes through */
+    const vec n = fused(x, all(1.44269504F), rounding) - rounding;
+    vec r = fused(n, all(-0.693359375F), x); /* exact: 9 bits */
+    r = fused(n, all(2.12194440e-4F), r);    /* the rest of ln 2 */
+    vec y = all(1.0F / 5040);
+    y = fused(y, r, all(1.0F / 720));
+    y = fused(y, r, all(1.0F / 120));
+    y = fused(y, r, all(1.0F / 24));
+    y = fused(y, r, all(1.0F / 6));
+    y = fused(y, r, all(0.5F));
+    y = fused(y, r, all(1.0F));
+    y = fused(y, r, all(1.0F));
+    return (vec)((ivec)y + (__builtin_convertvector(n, ivec) << 23));
+}
+
+/* GELU with erf by Abramowitz and Stegun, 7.1.26 (absolute error 1.5e-7):
+ *     1 - erf(z) = (a1 t + ... + a5 t^5) e^(-z^2),  t = 1 / (1 + p z),  z >= 0
+ *     gelu(x)    = max(x, 0) - |x| / 2 * (1 - erf(|x| / sqrt(2)))
+ * which has no cancellation for either sign of x. */
+INLINE vec
+gelu(vec x)
+{
+    const vec size = absolute(x), z = size * 0.70710678F;
+    const vec t = 1.0F / fused(z, all(0.3275911F), all(1.0F));
+    vec q = fused(t, all(1.061405429F), all(-1.453152027F));
+    q = fused(q, t, all(1.421413741F));
+    q = fused(q, t, all(-0.284496736F));
+    q = fused(q, t, all(0.254829592F));
+    q = q * t * exponential(-(z * z));
+    return fused(-0.5F * size, q, VECTOR_MAX(x, (vec){ 0 }));
+}
+
+/* Four bytes in every lane. */
+INLINE vec
+all_bits(const char *from)
+{
+    int32_t bits;
+    memcpy(&bits, from, sizeof bits);
+    return (vec)(bits - (ivec){ 0 });
+}
+
+/* sums (rows, vectors) += a (rows, steps) * b (steps, vectors * LANES), strides in bytes.
+ * `lines` cache lines at `ahead` are fetched at every step. For bf16 as f32 the rows of a
+ * are f32, so a step has eight bytes; the even numbers of a step are in the low halves. */
+INLINE void
+multiply_tile(const rp_class class, const char *a, size_t a_stride, const char *b, size_t b_stride,
+              size_t steps, vec sums[ROWS_MAX][VECTORS_MAX], const size_t rows,
+              const size_t vectors, const char *ahead, const size_t lines)
+{
+    const size_t a_step = class == RP_CLASS_BF16 && BF16_AS_F32 ? 8 : 4;
+    const char *const end = a + steps * a_step;
+    for (; a < end; a += a_step, b += b_stride) {
+        vec columns[VECTORS_MAX];
+        UNROLL for (size_t v = 0; v < vectors; v++) {
+            columns[v] = load((const float *)(const void *)b + v * LANES);
+            if (class == RP_CLASS_BF16 && BF16_AS_F32)
+                columns[v] = (vec)((ivec)columns[v] << 16);
+        }
+        UNROLL for (size_t r = 0; r < rows; r++) {
+            const vec x = all_bits(a + r * a_stride);
+            UNROLL for (size_t v = 0; v < vectors; v++) {
+                if (class == RP_CLASS_INT8)
+                    DOT_INT8(sums[r][v], x, columns[v]);
+                else if (class == RP_CLASS_BF16 && !BF16_AS_F32)
+                    DOT_BF16(sums[r][v], x, columns[v]);
+                else
+                    FMA(sums[r][v], x, columns[v]);
+            }
+        }
+        if (class == RP_CLASS_BF16 && BF16_AS_F32) {
+            /* The odd numbers, read again: registers are for sums. */
+            UNROLL for (size_t v = 0; v < vectors; v++)
+                columns[v] = (vec)((ivec)load((const float *)(const void *)b + v * LANES) &
+                                   (int32_t)0xffff0000);
+            UNROLL for (size_t r = 0; r < rows; r++) {
+                const vec x = all_bits(a + r * a_stride + 4);
+                UNROLL for (size_t v = 0; v < vectors; v++)
+                    FMA(sums[r][v], x, columns[v]);
+            }
+        }
+        UNROLL for (size_t line = 0; line < lines; line++)
+            PREFETCH(ahead + line * 64);
+        ahead += lines * 64;
+    }
+}
+
+/* One tile of a matmul: GELU and residual. A tile that hangs over the last column goes
+ * through a buffer. */
+INLINE void
+finish_tile(const rp_matmul *task, size_t row, size_t column, vec sums[ROWS_MAX][VECTORS_MAX],
+            const size_t rows)
+{
+    const size_t left = task->by->columns - column;
+    const bool whole = left >= PANEL;
+    float overhang[PANEL];
+    UNROLL for (size_t r = 0; r < rows; r++) {
+        float *out = task->out + (row + r) * task->out_stride + column;
+        const float *residual =
+            task->residual ? task->residual + (row + r) * task->residual_stride + column : NULL;
+        UNROLL for (size_t v = 0; v < VECTORS_MAX; v++) {
+            vec value = sums[r][v];
+            if (task->gelu)
+                value = gelu(value);
+            if (whole && residual)
+                value += load(residual + v * LANES);
+            store((whole ? out : overhang) + v * LANES, value);
+        }
+        if (!whole)
+            for (size_t j = 0; j < left; j++)
+                out[j] = overhang[j] + (residual ? residual[j] : 0.0F);
+    }
+}
+
+/* int8: sums of steps become numbers, bias and outliers join. */
+INLINE void
+convert_tile(const rp_matmul *task, size_t row, size_t column, vec sums[ROWS_MAX][VECTORS_MAX],
+             const size_t rows)
+{
+    const rp_weights *by = task->by;
+    const size_t padded = rp_padded_columns(by->columns, PANEL);
+    UNROLL for (size_t r = 0; r < rows; r++) {
+        const int32_t zero = task->a.zeros[row + r];
+        const vec scale = all(task->a.scales[row + r]);
+        UNROLL for (size_t v = 0; v < VECTORS_MAX; v++) {
+            const size_t at = column + v * LANES;
+            const ivec own = (ivec)load((const float *)(const void *)by->sums + at);
+            const ivec centred = (ivec)sums[r][v] - own * zero;
+            sums[r][v] = fused(__builtin_convertvector(centred, vec),
+                               load(by->scales + at) * scale, load(by->bias + at));
+        }
+        for (size_t i = 0; i < by->outlier_count; i++) {
+            const vec x = all(task->a.outliers[(row + r) * by->outlier_count + i]);
+            UNROLL for (size_t v = 0; v < VECTORS_MAX; v++)
+                FMA(sums[r][v], x, load(by->outliers + i * padded + column + v * LANES));
+        }
+    }
+}
+
+INLINE void
+run_tile(const rp_class class, const rp_matmul *task, size_t row, size_t column, size_t steps,
+         const size_t rows, const char *ahead, size_t lines)
+{
+    vec sums[ROWS_MAX][VECTORS_MAX];
+    UNROLL for (size_t r = 0; r < rows; r++)
+        UNROLL for (size_t v = 0; v < VECTORS_MAX; v++)
+            sums[r][v] = class == RP_CLASS_INT8 ? (vec){ 0 }
+                                                : load(task->by->bias + column + v * LANES);
+    const size_t stride = task->a.stride;
+    const char *a = (const char *)task->a.values + row * stride;
+    const char *b = (const char *)task->by->values + column * steps * 4;
+#define RUN(n)                                                                                     \
+    multiply_tile(class, a, stride, b, PANEL * 4, steps, sums, rows, VECTORS_MAX, ahead, n)
+    switch (lines) {
+    case 4:
+        RUN(4);
+        break;
+    case 2:
+        RUN(2);
+        break;
+    case 1:
+        RUN(1);
+        break;
+    default:
+        RUN(0);
+        break;
+    }
+#undef RUN
+    if (class == RP_CLASS_INT8)
+        convert_tile(task, row, column, sums, rows);
+    finish_tile(task, row, column, sums, rows);
+}
+
+/* The next panel is fetched while this one is used, spread over its blocks of rows:
+ * all of it by one block, half by each of two, a quarter by the first four. Weights
+ * lie in the order of execution, so what follows is always what comes next, past the
+ * end of a matrix too; a fetch past the arena does no harm. */
+INLINE void
+run_panels(const rp_class class, const rp_matmul *task)
+{
+    const size_t together = class == RP_CLASS_F32 ? 1 : class == RP_CLASS_BF16 ? 2 : 4;
+    const size_t steps = (task->by->depth + together - 1) / together;
+    const size_t tallest = class == RP_CLASS_INT8 ? ROWS_MAX_INT8 : ROWS_MAX;
+    const size_t blocks = (task->rows + tallest - 1) / tallest;
+    const size_t panel_lines = PANEL * 4 / 64; /* cache lines of a step of depth */
+    const size_t lines = !PREFETCHES || !blocks ? 0 : blocks == 1 ? panel_lines
+                         : blocks < 4 ? (panel_lines + 1) / 2 : (panel_lines + 3) / 4;
+    for (size_t column = 0; column < task->by->columns; column += PANEL) {
+        const char *ahead = (const char *)task->by->values + (column + PANEL) * steps * 4;
+        const char *const ahead_end = ahead + steps * PANEL * 4;
+        size_t row = 0;
+        /* Blocks of nearly equal height: 8 rows are 4 and 4, not 6 and 2, which would
+         * leave the second pass waiting for the panel's bytes. */
+        for (size_t block = 0; block < blocks; block++) {
+            const size_t rows = (task->rows - row + blocks - block - 1) / (blocks - block);
+            const size_t now = ahead < ahead_end ? lines : 0;
+            switch (rows) {
+#define CASE(n) case n: run_tile(class, task, row, column, steps, n, ahead, now); break;
+            CASES
+#undef CASE
+            default:
+                break;
+            }
+            row += rows;
+            ahead += now * 64 * steps;
+        }
+    }
+}
+
+KERNEL void
+matmul_f32(const rp_matmul *task)
+{
+    run_panels(RP_CLASS_F32, task);
+}
+
+KERNEL void
+matmul_bf16(const rp_matmul *task)
+{
+    run_panels(RP_CLASS_BF16, task);
+}
+
+#if HAS_INT8
+KERNEL void
+matmul_int8(const rp_matmul *task)
+{
+    run_panels(RP_CLASS_INT8, task);
+}
+#endif
+
+/* Rounded to bf16 and kept as f32, a pair of zeros at the end of an odd row. */
+KERNEL void
+prepare_bf16_as_f32(float *in, size_t stride, size_t rows, const rp_weights *by, void *room,
+                    rp_rows *out)
+{
+    const size_t K = by->depth;
+    *out = (rp_rows){ .values = room, .stride = (K * sizeof(float) + 63) / 64 * 64 };
+    for (size_t row = 0; row < rows; row++) {
+        const float *x = in + row * stride;
+        float *to = (float *)(void *)((char *)room + row * out->stride);
+        size_t k = 0;
+        for (; k + LANES <= K; k += LANES) {
+            const ivec bits = (ivec)load(x + k);
+            const ivec rounded = (bits + 0x7fff + (bits >> 16 & 1)) & (int32_t)0xffff0000;
+            /* Infinity and NaN would be carried over into the sign. */
+            const ivec odd = (bits & 0x7f800000) == 0x7f800000;
+            store(to + k, (vec)((rounded & ~odd) | (bits & odd)));
+        }
+        for (; k < K; k++)
+            to[k] = rp_from_bf16(rp_to_bf16(x[k]));
+        if (K % 2)
+            to[K] = 0;
+    }
+}
+
+/* The same as pairs of 16 bits. */
+KERNEL void
+prepare_bf16(float *in, size_t stride, size_t rows, const rp_weights *by, void *room, rp_rows *out)
+{
+    typedef uint32_t uvec __attribute__((vector_size(4 * LANES)));
+    typedef uint16_t narrow __attribute__((vector_size(2 * LANES)));
+    const size_t K = by->depth;
+    *out = (rp_rows){ .values = room, .stride = (K * sizeof(uint16_t) + 63) / 64 * 64 };
+    for (size_t row = 0; row < rows; row++) {
+        const float *x = in + row * stride;
+        uint16_t *to = (uint16_t *)(void *)((char *)room + row * out->stride);
+        size_t k = 0;
+        for (; k + LANES <= K; k += LANES) {
+            const uvec bits = (uvec)load(x + k);
+            const uvec rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+            const uvec odd = (uvec)((bits & 0x7f800000) == 0x7f800000);
+            const uvec nan = (uvec)((bits & 0x7fffffff) > 0x7f800000);
+            const narrow half = __builtin_convertvector(
+                (rounded & ~odd) | ((bits >> 16) & odd) | (nan & 0x40), narrow);
+            memcpy(to + k, &half, sizeof half);
+        }
+        for (; k < K; k++)
+            to[k] = rp_to_bf16(x[k]);
+        if (K % 2)
+            to[K] = 0;
+    }
+}
+
+/* x = scale * (step - zero), steps in 0..255, the row's smallest and largest number at the
+ * ends and 0 exactly on a step. A row that is not finite gets a scale of NaN. */
+INLINE void
+quantize_row(const float *x, size_t n, uint8_t *out, float *scale, int32_t *zero)
+{
+    typedef uint8_t narrow __attribute__((vector_size(LANES)));
+    const size_t whole = n / LANES * LANES;
+    vec highest = { 0 }, lowest = { 0 }, poison = { 0 };
+    float low = 0, high = 0, bad = 0;
+    for (size_t i = 0; i < whole; i += LANES) {
+        const vec value = load(x + i);
+        highest = VECTOR_MAX(value, highest);
+        lowest = VECTOR_MAX(-value, lowest);
+        poison += value * 0.0F;
+    }
+    for (size_t i = whole; i < n; i++) {
+        low = x[i] < low ? x[i] : low;
+        high = x[i] > high ? x[i] : high;
+        bad += x[i] * 0.0F;
+    }
+    const float top = max_lanes(highest), bottom = -max_lanes(lowest);
+    high = top > high ? top : high;
+    low = bottom < low ? bottom : low;
+    const float range = high - low, inverse = range > 0 ? 255 / range : 0;
+    const float origin = rp_round_product(-low, inverse);
+    float poisons[LANES];
+    memcpy(poisons, &poison, sizeof poisons);
+    for (size_t i = 0; i < LANES; i++)
+        bad += poisons[i];
+    *scale = range / 255 + bad;
+    *zero = (int32_t)origin;
+    for (size_t i = 0; i < whole; i += LANES) {
+        vec step = load(x + i) * inverse;
+        RP_NO_FUSE(step);
+        step = (step + RP_ROUNDING) - RP_ROUNDING + origin;
+        step = -VECTOR_MAX(-VECTOR_MAX(step, (vec){ 0 }), all(-255.0F));
+        const narrow bytes = __builtin_convertvector(__builtin_convertvector(step, ivec), narrow);
+        memcpy(out + i, &bytes, sizeof bytes);
+    }
+    for (size_t i = whole; i < n; i++) {
+        float step = rp_round_product(x[i], inverse) + origin;
+        step = step > 0 ? step : 0;
+        out[i] = (uint8_t)(step < 255 ? step : 255);
+    }
+}
+
+KERNEL void
+prepare_int8(float *in, size_t stride, size_t rows, const rp_weights *by, void *room, rp_rows *out)
+{
+    float *scales, *outliers;
+    int32_t *zeros;
+    rp_split_room(room, rows, by->depth, by->outlier_count, out, &scales, &zeros, &outliers);
+    for (size_t row = 0; row < rows; row++) {
+        float *x = in + row * stride, *kept = outliers + row * by->outlier_count;
+        uint8_t *to = (uint8_t *)room + row * out->stride;
+        rp_take_outliers(x, by, kept);
+        quantize_row(x, by->depth, to, &scales[row], &zeros[row]);
+        for (size_t k = by->depth; k % 4; k++)
+            to[k] = 0;
+        rp_put_outliers(x, by, kept);
+    }
+}
+
+/* sums of the tile to out; used by attention, which has no bias. */
+INLINE void
+multiply_and_store(const float *a, size_t a_stride, const float *b, size_t b_stride, size_t depth,
+                   float *out, size_t out_stride, const size_t rows, const size_t vectors)
+{
+    vec sums[ROWS_MAX][VECTORS_MAX];
+    UNROLL for (size_t r = 0; r < rows; r++)
+        UNROLL for (size_t v = 0; v < vectors; v++)
+            sums[r][v] = (vec){ 0 };
+    multiply_tile(RP_CLASS_F32, (const char *)a, a_stride * 4, (const char *)b, b_stride * 4, depth,
+                  sums, rows, vectors, NULL, 0);
+    UNROLL for (size_t r = 0; r < rows; r++)
+        UNROLL for (size_t v = 0; v < vectors; v++)
+            store(out + r * out_stride + v * LANES, sums[r][v]);
+}
+
+/* out (rows, columns) = a (rows, depth) * b (depth, columns); columns is a multiple of
+ * LANES. */
+INLINE void
+multiply_rows(const float *a, size_t a_stride, const float *b, size_t b_stride, size_t depth,
+              float *out, size_t out_stride, const size_t rows, size_t columns)
+{
+    size_t column = 0;
+    for (; column + PANEL <= columns; column += PANEL)
+        multiply_and_store(a, a_stride, b + column, b_stride, depth, out + column, out_stride,
+                           rows, VECTORS_MAX);
+    for (; VECTORS_MAX > 2 && column + 2 * LANES <= columns; column += 2 * LANES)
+        multiply_and_store(a, a_stride, b + column, b_stride, depth, out + column, out_stride,
+                           rows, VECTORS_MAX > 1 ? 2 : 1);
+    for (; column < columns; column += LANES)
+        multiply_and_store(a, a_stride, b + column, b_stride, depth, out + column, out_stride,
+                           rows, 1);
+}
+
+/* Softmax of `tokens` scores in place, not yet divided by their sum, which is returned.
+ * The padding behind them gets e^-87. Keys out of reach are left out. */
+INLINE float
+exponentiate_scores(const rp_attention *task, size_t t, float *score, size_t padded)
+{
+    const size_t first = t > task->reach ? t - task->reach : 0;
+    const size_t last = task->tokens - t - 1 > task->reach ? t + task->reach + 1 : task->tokens;
+    for (size_t j = 0; j < first; j++)
+        score[j] = -INFINITY;
+    for (size_t j = last; j < padded; j++)
+        score[j] = -INFINITY;
+    vec largest = load(score);
+    for (size_t j = LANES; j < padded; j += LANES)
+        largest = VECTOR_MAX(largest, load(score + j));
+    const vec top = all(max_lanes(largest) * task->scale);
+    lanes16 sum = { 0 };
+    for (size_t j = 0; j < padded; j += 16)
+        UNROLL for (size_t v = 0; v < PARTS; v++) {
+            float *at = score + j + v * LANES;
+            const vec share = exponential(fused(load(at), all(task->scale), -top));
+            sum.part[v] += share;
+            store(at, share);
+        }
+    return sum_lanes(sum);
+}
+
+INLINE void
+attend_rows(const rp_attention *task, const float *keys, float *score, size_t padded, size_t head,
+            size_t t, const size_t rows)
+{
+    const size_t D = task->head_dim, width = task->heads * D;
+    const float *query = task->qkv + t * task->qkv_stride + head * D;
+    const float *values = task->qkv + 2 * width + head * D;
+    float *out = task->out + t * task->out_stride + head * D;
+    float sums[ROWS_MAX];
+    multiply_rows(query, task->qkv_stride, keys, padded, D, score, padded, rows, padded);
+    for (size_t r = 0; r < rows; r++)
+        sums[r] = exponentiate_scores(task, t + r, score + r * padded, padded);
+    multiply_rows(score, padded, values, task->qkv_stride, task->tokens, out, task->out_stride,
+                  rows, D);
+    for (size_t r = 0; r < rows; r++) {
+        const float share = 1.0F / sums[r];
+        for (size_t d = 0; d < D; d += LANES)
+            store(out + r * task->out_stride + d,
+                  load(out + r * task->out_stride + d) * share);
+    }
+}
+
+KERNEL void
+attention(const rp_attention *task)
+{
+    if (task->head_dim % LANES) {
+        FALLBACK_ATTENTION(task);
+        return;
+    }
+    const size_t D = task->head_dim, padded = rp_attention_padded(task->tokens);
+    float *keys = task->scratch, *score = keys + D * padded;
+    for (size_t head = 0; head < task->heads; head++) {
+        const float *from = task->qkv + task->heads * D + head * D;
+        for (size_t j = 0; j < task->tokens; j++)
+            for (size_t d = 0; d < D; d++)
+                keys[d * padded + j] = from[j * task->qkv_stride + d];
+        for (size_t d = 0; d < D; d++)
+            for (size_t j = task->tokens; j < padded; j++)
+                keys[d * padded + j] = 0;
+        const size_t blocks = (task->tokens + ROWS_MAX - 1) / ROWS_MAX;
+        size_t t = 0;
+        for (size_t block = 0; block < blocks; block++) {
+            const size_t rows = (task->tokens - t + blocks - block - 1) / (blocks - block);
+            switch (rows) {
+#define CASE(n) case n: attend_rows(task, keys, score, padded, head, t, n); break;
+            CASES
+#undef CASE
+            default:
+                break;
+            }
+            t += rows;
+        }
+    }
+}
+
+KERNEL void
+layer_norm(const float *in, size_t rows, size_t n, const float *gain, const float *bias,
+           float epsilon, float *out)
+{
+    if (n % LANES) {
+        FALLBACK_LAYER_NORM(in, rows, n, gain, bias, epsilon, out);
+        return;
+    }
+    for (size_t row = 0; row < rows; row++, in += n, out += n) {
+        lanes16 sum = { 0 }, squares = { 0 };
+        for (size_t i = 0; i < n; i += 16)
+            UNROLL for (size_t v = 0; v < PARTS; v++)
+                if (i + v * LANES < n)
+                    sum.part[v] += load(in + i + v * LANES);
+        const vec mean = all(sum_lanes(sum) / (float)n);
+        for (size_t i = 0; i < n; i += 16)
+            UNROLL for (size_t v = 0; v < PARTS; v++)
+                if (i + v * LANES < n) {
+                    const vec x = load(in + i + v * LANES) - mean;
+                    squares.part[v] = fused(x, x, squares.part[v]);
+                }
+        const vec scale = all(1.0F / sqrtf(sum_lanes(squares) / (float)n + epsilon));
+        for (size_t i = 0; i < n; i += LANES) {
+            const vec x = (load(in + i) - mean) * scale;
+            store(out + i, bias ? fused(x, load(gain + i), load(bias + i)) : x * load(gain + i));
+        }
+    }
+}
+
+KERNEL float
+dot(const float *a, const float *b, size_t n)
+{
+    lanes16 sum = { 0 };
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        UNROLL for (size_t v = 0; v < PARTS; v++)
+            sum.part[v] = fused(load(a + i + v * LANES), load(b + i + v * LANES), sum.part[v]);
+    float rest = 0;
+    for (; i < n; i++)
+        rest += a[i] * b[i];
+    return sum_lanes(sum) + rest;
+}
