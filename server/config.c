@@ -391,8 +391,10 @@ read_url(reader *r, const rp_yaml *value, void *object)
         return fail_value(r, value, "url", "an http:// or https:// address without a query");
     while (rp_str_ends_with(url, RP_STR("/")))
         url.len--;
-    if (rp_str_ends_with(url, RP_STR("/v1")))
+    if (rp_str_ends_with(url, RP_STR("/v1"))) {
         url.len -= 3;
+        ((rp_upstream_config *)object)->version_dropped = true;
+    }
     url = rp_arena_copy(r->arena, url);
     if (!url.ptr)
         return rp_fail(r->error, RP_ERR_NOMEM, "no memory for %s", r->name);

@@ -28,6 +28,7 @@ enum { RP_PROTOCOL_OPENAI = 1, RP_PROTOCOL_ANTHROPIC = 2 };
 typedef struct rp_upstream_config {
     const char *name;
     const char *url;    /* without a trailing slash or "/v1" */
+    bool version_dropped; /* a trailing "/v1" was there: said at start */
     unsigned protocols; /* RP_PROTOCOL_* */
     int64_t connect_timeout_us, first_byte_timeout_us, idle_timeout_us;
     const char *proxy;                   /* URL or NULL */

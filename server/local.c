@@ -104,6 +104,26 @@ put_own_model(rp_visit *visit, rp_json_writer *writer)
     rp_json_close(writer, '}');
 }
 
+/* GET /v1/models/reprise/NAME: ours, so the upstream is not asked. */
+static void
+reply_own_model(rp_visit *visit, const rp_http_request *request)
+{
+    const rp_encoder *encoder = rp_cache_encoder(visit->worker->server->cache);
+    const size_t prefix = strlen("/v1/models/reprise/");
+    const rp_str name = { request->path.ptr + prefix, request->path.len - prefix };
+    if (!encoder || !rp_str_equal(name, rp_encoder_name(encoder))) {
+        rp_visit_fail(visit, 404, "invalid_request_error", "model_not_found",
+                      "no such encoder is loaded here");
+        return;
+    }
+    rp_json_writer writer;
+    rp_buffer *body = &visit->worker->scratch;
+    rp_buffer_clear(body);
+    rp_json_writer_init(&writer, body);
+    put_own_model(visit, &writer);
+    reply_json(visit, 200, rp_buffer_str(body));
+}
+
 /* The upstream's list with ours behind it; false: that is no list we understand. */
 static bool
 merge_models(rp_visit *visit, rp_buffer *out)
@@ -172,6 +192,10 @@ rp_local_answer(rp_visit *visit)
     }
     if (visit->site->config->cors && rp_str_equal(request->method, RP_STR("OPTIONS"))) {
         reply_preflight(visit, request);
+        return true;
+    }
+    if (is_get && rp_str_starts_with(request->path, RP_STR("/v1/models/reprise/"))) {
+        reply_own_model(visit, request);
         return true;
     }
     visit->report.reason = NULL;

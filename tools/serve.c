@@ -7,6 +7,7 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "embed/registry.h"
 #include "server/admin.h"
 #include "server/config.h"
 #include "server/server.h"
@@ -91,9 +92,30 @@ read_arguments(int argc, char **argv, arguments *out)
     return 0;
 }
 
+/* What the configuration names outside of itself must be there. */
+static bool
+names_exist(const rp_config *config, rp_error *error)
+{
+    const char *const files[] = { config->tls_certificate, config->tls_key,
+                                  config->admin_tls_certificate, config->admin_tls_key };
+    char folder[4096];
+    for (size_t i = 0; i < RP_COUNT(files); i++)
+        if (files[i] && access(files[i], R_OK) != 0) {
+            rp_fail(error, RP_ERR_NOT_FOUND, "cannot read %s: %s", files[i], strerror(errno));
+            return false;
+        }
+    return config->encoder_off ||
+           rp_model_resolve(config->encoder_model, folder, sizeof folder, error) == RP_OK;
+}
+
 static int
 check(const rp_config *config)
 {
+    rp_error error = { { 0 } };
+    if (!names_exist(config, &error)) {
+        fprintf(stderr, "reprise serve: %s\n", error.text);
+        return RP_EXIT_USAGE;
+    }
     rp_buffer text;
     rp_buffer_init(&text, 0);
     rp_config_print(config, &text);
@@ -192,6 +214,14 @@ serve(const rp_config *config, const arguments *given)
 
     rp_server *server;
     rp_error error = { { 0 } };
+    if (!names_exist(config, &error)) {
+        fprintf(stderr, "reprise serve: %s\n", error.text);
+        return RP_EXIT_USAGE;
+    }
+    for (size_t i = 0; i < config->upstream_count; i++)
+        if (config->upstreams[i].version_dropped)
+            rp_log(RP_LOG_INFO, "upstream %s: the /v1 at the end of its url is dropped, for requests bring "
+                                "their whole path", config->upstreams[i].name);
     const rp_status status = rp_server_start(config, &server, &error);
     if (status != RP_OK) {
         fprintf(stderr, "reprise serve: %s\n", error.text);
@@ -199,10 +229,11 @@ serve(const rp_config *config, const arguments *given)
                                                                       : RP_EXIT_FAILED;
     }
     rp_admin *admin;
-    if (rp_admin_start(server, &admin, &error) != RP_OK) {
+    const rp_status managed = rp_admin_start(server, &admin, &error);
+    if (managed != RP_OK) {
         fprintf(stderr, "reprise serve: %s\n", error.text);
         rp_server_stop(server);
-        return RP_EXIT_USAGE;
+        return managed == RP_ERR_INVALID ? RP_EXIT_USAGE : RP_EXIT_FAILED;
     }
     rp_log(RP_LOG_INFO, "admin listener on %.*s, its token in %s/admin.token unless configured",
            RP_FMT(rp_admin_address(admin)), config->data);

@@ -512,6 +512,7 @@ rp_cache_open_with(const rp_cache_options *options, const rp_embedder *embedder,
     cache->recent_requests = calloc(RP_RECENT_SLOTS, sizeof *cache->recent_requests);
 
     const uint64_t memory_max = options->memory_max ? options->memory_max : MEMORY_DEFAULT;
+    cache->memory_max = memory_max;
     rp_status status = cache->recent_entries && cache->recent_requests
                            ? RP_OK
                            : rp_fail(error, RP_ERR_NOMEM, "no memory for a cache");
@@ -629,7 +630,7 @@ rp_cache_stats_get(rp_cache *cache, rp_cache_stats *out)
         .disk_bytes = store.disk_bytes,
         .disk_max = store.disk_max,
         .memory_bytes = store.memory_bytes,
-        .memory_max = store.memory_max,
+        .memory_max = cache->memory_max,
         .hits_exact = atomic_load(&cache->hits_exact),
         .hits_semantic = atomic_load(&cache->hits_semantic),
         .misses = atomic_load(&cache->misses),

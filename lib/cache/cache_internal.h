@@ -70,6 +70,7 @@ typedef struct rp_recent {
 typedef enum rp_index_state { RP_INDEX_NONE, RP_INDEX_LOADING, RP_INDEX_READY } rp_index_state;
 
 struct rp_cache {
+    uint64_t memory_max; /* as configured: half for the store, half for the index */
     const rp_clock *clock;
     rp_cache_mode mode;
     int64_t ttl_us;

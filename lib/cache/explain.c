@@ -4,7 +4,7 @@
  *  "personal", "temporal", "may_read", "may_write",
  *  "entry": {...} | null,
  *  "candidates": [{"entry", "similarity", "alignment", "prompt", "gates": [{"gate",
- *                  "verdict": "fired"|"noted", "detail"}], "verifier", "judge"}],
+ *                  "verdict": "fired"|"noted"|"passed", "detail"}], "verifier", "judge"}],
  *  "decision": {"policy", "verdict", "reason", "chosen", "risk", "threshold",
  *               "explore_probability", "keep", "rounds"} | null,
  *  "microseconds": {"exact", "embed", "search", "load", "gate", "policy", "verify", "judge"}}
@@ -91,17 +91,22 @@ tier_label(rp_tier tier)
 }
 
 static void
-put_gates(rp_json_writer *writer, const rp_candidate *candidate, const rp_gate_report *report)
+put_gates(rp_json_writer *writer, const rp_candidate *candidate, const rp_gate_report *report,
+          uint32_t enabled)
 {
+    const uint32_t spoke = candidate->gates_fired | candidate->gates_noted;
+    const uint32_t ran = isnan(candidate->alignment) ? spoke : spoke | enabled;
     rp_json_key(writer, "gates");
     rp_json_open(writer, '[');
     for (int gate = 0; gate < RP_GATE_COUNT; gate++) {
         const uint32_t bit = 1u << gate;
-        if (!((candidate->gates_fired | candidate->gates_noted) & bit))
+        if (!(ran & bit))
             continue;
         rp_json_open(writer, '{');
         put_label(writer, "gate", rp_gate_name((rp_gate)gate));
-        put_label(writer, "verdict", candidate->gates_fired & bit ? "fired" : "noted");
+        put_label(writer, "verdict", candidate->gates_fired & bit   ? "fired"
+                                     : candidate->gates_noted & bit ? "noted"
+                                                                    : "passed");
         /* Gates of ours (windows, unknown tokens) have no detail of the texts. */
         const bool reported = report && ((report->fired | report->noted) & bit);
         rp_json_key(writer, "detail");
@@ -123,7 +128,7 @@ put_candidate(rp_cache *cache, rp_json_writer *writer, const rp_query *query, si
     put_double(writer, "alignment", candidate->alignment);
     rp_json_key(writer, "prompt");
     rp_json_put_string(writer, entry ? entry->prompt : (rp_str){ 0 });
-    put_gates(writer, candidate, drive->reports[at]);
+    put_gates(writer, candidate, drive->reports[at], drive->input.gates.enabled);
     put_double(writer, "verifier", candidate->verifier);
     put_label(writer, "judge", judge_label(candidate->judge));
     if (entry) {

@@ -22,11 +22,11 @@ enum {
     LIST_TARGET = 192,     /* vectors in a list when lists are first made */
     LIST_MAX = 768,        /* vectors in a list before it is split */
     SAMPLES_PER_LIST = 32, /* that centroids are trained on */
-    ROUNDS = 4,            /* of k-means; the fifth moves few. */
-    STEP_VECTORS = 16,     /* trained on or listed with one added vector: some 50 us of work */
+    ROUNDS = 4,            /* of k-means; a guess */
+    STEP_VECTORS = 16,     /* trained on or listed with one added vector: a guess: some 50 us of work */
     SPLIT_ROUNDS = 4,
     PROBE_SHARE = 8,       /* a search looks at one in so many vectors; measured: bench search */
-    PROBE_MIN = 4096,      /* but at this many at least */
+    PROBE_MIN = 4096,      /* but at this many at least; a guess */
 };
 
 typedef enum phase { PHASE_TRAIN, PHASE_LIST, PHASE_BARE, PHASE_READY } phase;
