@@ -58,11 +58,10 @@ learner_of(rp_policy *policy, rp_stratum stratum)
 {
     calibrated_state *state = policy->state;
     rp_learner *learner = rp_strata_get(&state->strata, stratum);
-    if (learner && learner->inflation == 0) { /* a cleared block */
+    /* A new stratum starts with the initial model whatever others have learned: the same
+     * cosine may mean something else here. They come in as the prior of its first fit. */
+    if (learner && learner->inflation == 0) /* a cleared block */
         rp_learner_init(learner);
-        if (state->pooled.outcomes_seen > 0)
-            learner->model = state->pooled.model;
-    }
     return learner;
 }
 

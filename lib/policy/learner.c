@@ -433,6 +433,11 @@ rp_learner_learn(rp_learner *learner, const rp_labelled *labelled, double risk, 
     if (++learner->since_fit < every)
         return;
     learner->since_fit = 0;
+    /* While the cold cut serves, the model it was chosen for must not move: fitted to the
+     * first outcomes of a sorted stream, all right, it would call everything right and,
+     * serving it, never see another outcome. */
+    if (learner->outcomes_seen < OUTCOMES_MIN)
+        return;
     if (!pooled)
         rp_model_init(&initial);
     fit(learner, pooled ? pooled : &initial);
