@@ -225,7 +225,7 @@ static rp_str
 without_member(rp_str body, uint32_t index, rp_arena *arena)
 {
     rp_json_cursor cursor;
-    rp_str member, value, before = { NULL, 0 };
+    rp_str member = { NULL, 0 }, value, before = { NULL, 0 };
     rp_json_cursor_init(&cursor, body);
     for (uint32_t i = 0; i <= index; i++) {
         if (i == index)

@@ -53,7 +53,9 @@ echo(int fd, rp_buffer *received)
     const char *at = memmem(received->ptr, received->len, "Content-Length: ", 16);
     if (at) {
         const rp_str rest = { at + 16, received->len - (size_t)(at - received->ptr) - 16 };
-        rp_str_to_u64((rp_str){ rest.ptr, strcspn(rest.ptr, "\r") }, &size);
+        /* The head ends with an empty line, so there is a CR; a string's end there is not. */
+        const char *end = memchr(rest.ptr, '\r', rest.len);
+        rp_str_to_u64((rp_str){ rest.ptr, (size_t)(end - rest.ptr) }, &size);
     }
     const size_t head_size = received->len;
     char c;
