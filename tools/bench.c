@@ -11,6 +11,7 @@ static const struct {
     rp_command *run;
     const char *summary;
 } benches[] = {
+    { "embed", rp_command_bench_embed, "the encoder: every tier, precision class, batch, length" },
     { "policy", rp_command_bench_policy, "what gates, decisions and learning cost" },
     { "search", rp_command_bench_search, "the vector index against exact search" },
     { "serve", rp_command_bench_serve, "the whole server over loopback, beside nginx" },

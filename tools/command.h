@@ -16,6 +16,7 @@ enum {
 typedef int rp_command(int argc, char **argv);
 
 rp_command rp_command_bench;
+rp_command rp_command_bench_embed;
 rp_command rp_command_bench_policy;
 rp_command rp_command_bench_search;
 rp_command rp_command_embed;
