@@ -367,8 +367,11 @@ make_fingerprint(rp_encoder *encoder, rp_str tokenizer_json)
     rp_sha256_update_field(&hash, (rp_str){ (const char *)weights, sizeof weights });
     rp_sha256_update_field(&hash, (rp_str){ (const char *)json, sizeof json });
     rp_sha256_update_field(&hash, rp_str_of(config->prefix));
+    /* How int8 is computed has changed once since stores could be made. */
+    const uint64_t class = encoder->precision == RP_PRECISION_INT8 ? 0x100 | RP_PRECISION_INT8
+                                                                   : encoder->precision;
     const uint64_t numbers[] = { config->architecture, config->pooling, config->layers,
-                                 config->heads, epsilon, config->window, encoder->precision };
+                                 config->heads, epsilon, config->window, class };
     for (size_t i = 0; i < RP_COUNT(numbers); i++)
         hash_number(&hash, numbers[i]);
     rp_sha256_update_field(&hash, RP_STR("")); /* the adapter's place */

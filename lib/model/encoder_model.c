@@ -24,7 +24,7 @@
 enum {
     ALIGNMENT = 64,
     HUGE_PAGE = 2 << 20,
-    OUTLIERS = 4, /* of what leaves a layer norm; measured, see choose_outliers */
+    OUTLIERS = 4, /* of what leaves a layer norm or GELU; measured, see choose_outliers */
 };
 
 typedef struct norm_weights {
@@ -119,7 +119,7 @@ lay_out(rp_model *model, layout *plan)
         take_linear(model, plan, &at->output, C, C, 0);
         take_norm(model, plan, &at->after_attention);
         take_linear(model, plan, &at->up, config->intermediate, C, OUTLIERS);
-        take_linear(model, plan, &at->down, C, config->intermediate, 0);
+        take_linear(model, plan, &at->down, C, config->intermediate, OUTLIERS);
         take_norm(model, plan, &at->after_feed_forward);
     }
 }
@@ -506,11 +506,14 @@ rp_model_encode(const rp_model *model, const rp_token_batch *batch, float *scrat
  * than all others, for every text (in all-MiniLM-L6-v2 one holds a quarter of the energy).
  * In steps of 1/255 of a row's range they would leave the others four bits. They are
  * found by running a few tokens through the layers in f32: random ones will do, for the
- * outliers are the same with real questions (measured on 400). Largest first. */
+ * outliers are the same with real questions (measured on 400). Largest first. What leaves
+ * GELU is treated the same way. Cosine to f32 on 1,400 questions, mean and worst: layer
+ * norms only .99961 / .99755 (eight columns instead of four: no better), with GELU
+ * .99973 / .99874. */
 static void
-choose_outliers(const workspace *work, rp_weights *into)
+choose_outliers(const float *x, size_t tokens, rp_weights *into)
 {
-    const size_t C = work->model->config.hidden;
+    const size_t C = into->depth;
     uint16_t *at = (uint16_t *)(uintptr_t)into->outlier_at; /* in our own arena */
     for (size_t found = 0; found < into->outlier_count; found++) {
         float largest = -1;
@@ -518,9 +521,9 @@ choose_outliers(const workspace *work, rp_weights *into)
             bool taken = false;
             for (size_t i = 0; i < found; i++)
                 taken = taken || at[i] == c;
-            for (size_t t = 0; t < work->tokens && !taken; t++)
-                if (fabsf(work->x[t * C + c]) > largest) {
-                    largest = fabsf(work->x[t * C + c]);
+            for (size_t t = 0; t < tokens && !taken; t++)
+                if (fabsf(x[t * C + c]) > largest) {
+                    largest = fabsf(x[t * C + c]);
                     at[found] = (uint16_t)c;
                 }
         }
@@ -536,10 +539,13 @@ probe_layer(loader *from, const workspace *work, size_t index, layer_weights *in
     const rp_status status = load_layer(from, index, &from->model->layers[0]);
     if (status)
         return status;
-    choose_outliers(work, &into->qkv);
+    choose_outliers(work->x, work->tokens, &into->qkv);
     run_attention(work, &from->model->layers[0]);
-    choose_outliers(work, &into->up);
-    run_feed_forward(work, &from->model->layers[0]);
+    choose_outliers(work->x, work->tokens, &into->up);
+    multiply(work, &from->model->layers[0].up, work->x, work->wide, true, false);
+    choose_outliers(work->wide, work->tokens, &into->down);
+    multiply(work, &from->model->layers[0].down, work->wide, work->x, false, true);
+    normalize(work, &from->model->layers[0].after_feed_forward);
     return RP_OK;
 }
 
