@@ -147,6 +147,9 @@ rp_word_is(const rp_word *word, const char *letters)
     return word->folded_size == len && memcmp(word->folded, letters, len) == 0;
 }
 
+/* Is it one of the words in `list`, which are separated by one space? features.c. */
+bool rp_word_is_one_of(const rp_word *word, const char *list);
+
 /* Edits (insert, delete, replace, swap neighbors) between two short words, or `limit`
  * + 1 if more. Optimal string alignment on bytes. */
 unsigned rp_edit_distance(rp_str a, rp_str b, unsigned limit);

@@ -629,14 +629,8 @@ has_class(const rp_word *word, uint32_t classes)
     return word->lexeme && word->lexeme->classes & classes;
 }
 
-static inline __attribute__((always_inline)) bool
-is_word(const rp_word *word, const char *letters)
-{
-    return rp_word_is(word, letters);
-}
-
-static bool
-is_one_of(const rp_word *word, const char *list)
+bool
+rp_word_is_one_of(const rp_word *word, const char *list)
 {
     const rp_str own = { word->folded, word->folded_size };
     for (rp_str rest = rp_str_of(list); rest.len;)
@@ -654,19 +648,19 @@ no_is_repair(const rp_word *words, size_t count, size_t at)
     if (at + 1 >= count || words[at].flags & RP_WORD_COMMA)
         return true;
     const rp_word *next = &words[at + 1];
-    if (is_one_of(next, "one other such more longer"))
+    if (rp_word_is_one_of(next, "one other such more longer"))
         return false;
-    if (has_class(next, RP_LEX_FUNCTION | RP_LEX_FILLER) || is_one_of(next, "make rather scratch"))
+    if (has_class(next, RP_LEX_FUNCTION | RP_LEX_FILLER) || rp_word_is_one_of(next, "make rather scratch"))
         return true;
     if (at == 0)
         return false;
     const rp_word *before = &words[at - 1];
-    if (is_word(before, "or") || has_class(before, RP_LEX_FILLER))
+    if (rp_word_is(before, "or") || has_class(before, RP_LEX_FILLER))
         return true;
     return !has_class(before, RP_LEX_FUNCTION)
            && !(before->folded_size > 4
                 && memcmp(before->folded + before->folded_size - 2, "ed", 2) == 0)
-           && !is_one_of(before, "need needs want wants make makes made found take took see say says "
+           && !rp_word_is_one_of(before, "need needs want wants make makes made found take took see say says "
                                  "said left know knows almost absolutely practically virtually "
                                  "leave show shows require requires find contain contains");
 }
@@ -686,13 +680,13 @@ mark_negations(rp_word *words, size_t count)
     for (size_t i = 0; i < count; i++) {
         if (!has_class(&words[i], RP_LEX_NEGATION))
             continue;
-        if (is_word(&words[i], "no") && no_is_repair(words, count, i))
+        if (rp_word_is(&words[i], "no") && no_is_repair(words, count, i))
             continue;
         /* "or not", "or why not": both cases are meant. "not only": emphasis. */
-        if (is_word(&words[i], "not")
-            && ((i > 0 && is_word(&words[i - 1], "or"))
-                || (i > 1 && is_word(&words[i - 1], "why") && is_word(&words[i - 2], "or"))
-                || (i + 1 < count && is_word(&words[i + 1], "only"))
+        if (rp_word_is(&words[i], "not")
+            && ((i > 0 && rp_word_is(&words[i - 1], "or"))
+                || (i > 1 && rp_word_is(&words[i - 1], "why") && rp_word_is(&words[i - 2], "or"))
+                || (i + 1 < count && rp_word_is(&words[i + 1], "only"))
                 || is_tag_question(words, count, i)))
             continue;
         words[i].flags |= RP_WORD_NEGATES;
@@ -714,7 +708,7 @@ question_after_how(const rp_word *next)
         { "old", RP_QUESTION_HOW_OLD },
     };
     for (size_t i = 0; i < RP_COUNT(after); i++)
-        if (is_word(next, after[i].word))
+        if (rp_word_is(next, after[i].word))
             return after[i].type;
     return RP_QUESTION_HOW;
 }
@@ -724,11 +718,11 @@ static bool
 takes_back(const rp_word *words, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        const bool after_or = i > 0 && is_word(&words[i - 1], "or");
-        const bool after_i = i > 0 && is_word(&words[i - 1], "i");
-        if (is_one_of(&words[i], "sorry um uh er") || (after_or && is_word(&words[i], "rather"))
-            || (after_i && is_word(&words[i], "mean"))
-            || (i > 0 && is_word(&words[i], "no") && !(words[i].flags & RP_WORD_NEGATES)))
+        const bool after_or = i > 0 && rp_word_is(&words[i - 1], "or");
+        const bool after_i = i > 0 && rp_word_is(&words[i - 1], "i");
+        if (rp_word_is_one_of(&words[i], "sorry um uh er") || (after_or && rp_word_is(&words[i], "rather"))
+            || (after_i && rp_word_is(&words[i], "mean"))
+            || (i > 0 && rp_word_is(&words[i], "no") && !(words[i].flags & RP_WORD_NEGATES)))
             return true;
     }
     return false;
@@ -784,7 +778,7 @@ rp_features_new(rp_str text, rp_arena *arena, const rp_features **out)
             const bool is_grammar = has_class(&a.words[i], RP_LEX_FUNCTION);
             capitals += capital && !is_grammar;
             plain += !is_grammar;
-            if (is_grammar && !(a.words[i].flags & RP_WORD_FIRST) && !is_word(&a.words[i], "i")) {
+            if (is_grammar && !(a.words[i].flags & RP_WORD_FIRST) && !rp_word_is(&a.words[i], "i")) {
                 grammar++;
                 grammar_capitals += capital;
             }

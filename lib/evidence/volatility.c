@@ -11,48 +11,32 @@
 
 enum { ARENA_SIZE_MAX = 4 << 20 };
 
-static bool
-is_word(const rp_word *word, const char *letters)
-{
-    return rp_str_equal((rp_str){ word->folded, word->folded_size }, rp_str_of(letters));
-}
-
-static bool
-is_one_of(const rp_word *word, const char *list)
-{
-    const rp_str own = { word->folded, word->folded_size };
-    for (rp_str rest = rp_str_of(list); rest.len;)
-        if (rp_str_equal(own, rp_str_split(&rest, ' ')))
-            return true;
-    return false;
-}
-
 /* "am I", "did I", "have I", "I ordered": about the one who asks. "How do I" is not. */
 static bool
 asks_about_asker(const rp_word *words, size_t count, size_t at)
 {
-    if (!is_word(&words[at], "i"))
+    if (!rp_word_is(&words[at], "i"))
         return false;
-    if (at > 0 && is_one_of(&words[at - 1], "am did have was had"))
+    if (at > 0 && rp_word_is_one_of(&words[at - 1], "am did have was had"))
         return true;
     return at + 1 < count
-           && is_one_of(&words[at + 1], "am was ordered bought paid live lived booked sent received");
+           && rp_word_is_one_of(&words[at + 1], "am was ordered bought paid live lived booked sent received");
 }
 
 /* "around me", "for me", "to me": but not "tell me", "give me". */
 static bool
 is_about_me(const rp_word *words, size_t at)
 {
-    return at > 0 && (is_word(&words[at], "me") || is_word(&words[at], "us"))
-           && is_one_of(&words[at - 1], "near around about by to from with of owe owes");
+    return at > 0 && (rp_word_is(&words[at], "me") || rp_word_is(&words[at], "us"))
+           && rp_word_is_one_of(&words[at - 1], "near around about by to from with of owe owes");
 }
 
 /* "this week", "next year", "last month": a time that moves. */
 static bool
 is_moving_time(const rp_word *words, size_t count, size_t at)
 {
-    return at + 1 < count && is_one_of(&words[at], "this next last past coming previous")
-           && is_one_of(&words[at + 1], "week weekend month year quarter season morning afternoon "
+    return at + 1 < count && rp_word_is_one_of(&words[at], "this next last past coming previous")
+           && rp_word_is_one_of(&words[at + 1], "week weekend month year quarter season morning afternoon "
                                         "evening night hour hours days weeks months years monday "
                                         "tuesday wednesday thursday friday saturday sunday");
 }
@@ -93,7 +77,7 @@ rp_prompt_volatility(rp_str text)
     for (size_t i = 0; i < count; i++) {
         const uint32_t classes = words[i].lexeme ? words[i].lexeme->classes : 0;
         out.personal |= (classes & RP_LEX_PERSONAL) || asks_about_asker(words, count, i)
-                        || is_about_me(words, i) || is_word(&words[i], "here");
+                        || is_about_me(words, i) || rp_word_is(&words[i], "here");
         out.temporal |= (classes & RP_LEX_TEMPORAL) || is_moving_time(words, count, i);
     }
     if (features->script[RP_SCRIPT_HAN] + features->script[RP_SCRIPT_KANA]
