@@ -328,17 +328,7 @@ measure_semantic_hits(bench *b)
     }
     if (good && semantic) {
         head(b, "semantic hits (about 10 to 20 tokens)");
-        double sum = 0;
-        for (size_t i = 0; i < hits.latency_count; i++)
-            sum += (double)hits.latencies_us[i];
-        /* Sort by hand: the parts were sorted each for itself. */
-        for (size_t gap = hits.latency_count / 2; gap; gap /= 2)
-            for (size_t i = gap; i < hits.latency_count; i++)
-                for (size_t j = i; j >= gap && hits.latencies_us[j - gap] > hits.latencies_us[j]; j -= gap) {
-                    const float swapped = hits.latencies_us[j];
-                    hits.latencies_us[j] = hits.latencies_us[j - gap];
-                    hits.latencies_us[j - gap] = swapped;
-                }
+        rp_load_sort(&hits);
         say(b, "semantic_questions", (double)semantic, "", "questions that hit");
         say(b, "semantic_p50_us", rp_load_quantile(&hits, 0.5), "us", "p50, one connection");
         say(b, "semantic_p99_us", rp_load_quantile(&hits, 0.99), "us", "p99, one connection");

@@ -189,6 +189,12 @@ compare_floats(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+void
+rp_load_sort(rp_load_result *result)
+{
+    qsort(result->latencies_us, result->latency_count, sizeof(float), compare_floats);
+}
+
 static void
 run_loop(runner *r, connection *connections, size_t open)
 {
@@ -240,7 +246,7 @@ rp_load_run(const rp_load *load, rp_load_result *out, rp_error *error)
     r.end_ns = start_ns + load->time_max_us * 1000;
     run_loop(&r, connections, open);
     out->seconds = (double)(rp_monotonic_ns() - start_ns) / 1e9;
-    qsort(out->latencies_us, out->latency_count, sizeof(float), compare_floats);
+    rp_load_sort(out);
 out:
     for (size_t i = 0; connections && i < load->connections; i++)
         if (connections[i].fd > 0)

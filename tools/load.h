@@ -31,6 +31,8 @@ typedef struct rp_load_result {
 
 /* Fails: RP_ERR_INVALID (not a loopback address), RP_ERR_IO (no connection). */
 RP_NODISCARD rp_status rp_load_run(const rp_load *load, rp_load_result *out, rp_error *error);
+/* Put the latencies in order again, after several results were joined. */
+void rp_load_sort(rp_load_result *result);
 /* The latency that a share of the replies did not pass; NaN without replies. */
 double rp_load_quantile(const rp_load_result *result, double share);
 
