@@ -1,7 +1,8 @@
 /* server_internal.h - what the files of the request path share.
  *
  *     server.c    start, configuration in force, threads
- *     visit.c     one client request: what it asks, what the cache says, its end
+ *     visit.c     one client request: its arrival, its reply, its end
+ *     consult.c   what it asks, and what the cache says about it
  *     upstream.c  forwarding, sharing in flight, keeping the reply
  *     local.c     what we answer ourselves
  *
@@ -161,12 +162,17 @@ typedef enum rp_visit_end_kind {
     RP_VISIT_GONE,    /* the client left */
 } rp_visit_end_kind;
 void rp_visit_end(rp_visit *visit, rp_visit_end_kind kind);
-/* An exact hit that appeared after the look-up: answered, or nothing has changed. */
-bool rp_visit_replay_late(rp_visit *visit);
 /* Copy to the visit's arena what still points into the exchange, before another thread
  * looks at it or the client may be gone. False: no memory. */
 bool rp_visit_detach(rp_visit *visit);
 int64_t rp_now_us(void); /* monotonic */
+
+/* ---- consult.c ----------------------------------------------------------------- */
+
+/* Understand the request, look it up, answer it or forward it. */
+void rp_visit_consult(rp_visit *visit, const rp_http_request *request);
+/* An exact hit that appeared after the look-up: answered, or nothing has changed. */
+bool rp_visit_replay_late(rp_visit *visit);
 
 /* ---- upstream.c ---------------------------------------------------------------- */
 
