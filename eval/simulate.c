@@ -221,6 +221,24 @@ count_hit(run *r, uint32_t line, bool exact, rp_entry_id id)
     r->result->cost_saved += cost_of(r, line);
 }
 
+/* Finer where bounds are set. */
+const double rp_risk_ends[RP_RISK_BINS] = { .005, .01, .02, .05, .1, .2, .3, .4, .5, .6, .8, 1 };
+
+static void
+count_risk(run *r, const rp_drive_state *state, uint32_t line)
+{
+    const rp_decision *decision = &state->decision;
+    size_t bin = 0;
+    if (!state->count || decision->chosen >= state->count || !(decision->risk >= 0) ||
+        decision->risk > 1)
+        return;
+    while (bin < RP_RISK_BINS - 1 && decision->risk >= rp_risk_ends[bin])
+        bin++;
+    r->result->risks[bin].count++;
+    r->result->risks[bin].wrong += !is_right(r, line, state->candidates[decision->chosen].id);
+    r->result->risks[bin].risk_sum += decision->risk;
+}
+
 static void
 drive_request(run *r, size_t position, uint32_t line, rp_drive_state *state)
 {
@@ -264,6 +282,7 @@ serve_semantic(run *r, size_t position, uint32_t line)
 {
     rp_drive_state state;
     drive_request(r, position, line, &state);
+    count_risk(r, &state, line);
     const double similarity = state.count ? (double)state.candidates[0].similarity : NAN;
     if (state.decision.verdict == RP_HIT) {
         const rp_entry_id id = state.candidates[state.decision.chosen].id;

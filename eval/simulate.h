@@ -45,9 +45,20 @@ typedef struct rp_counts {
     uint64_t requests, exact_hits, exact_wrong, hits, wrong_hits; /* hits: semantic */
 } rp_counts;
 
+/* How often a policy's own estimate of a wrong answer came true: one bin of estimates. The
+ * candidate counts whether it was served or not, for the simulation knows the truth. */
+typedef struct rp_risk_bin {
+    uint64_t count, wrong;
+    double risk_sum;
+} rp_risk_bin;
+enum { RP_RISK_BINS = 12 };
+/* Upper ends of the bins; an estimate at an end belongs to the bin above, 1 to the last. */
+extern const double rp_risk_ends[RP_RISK_BINS];
+
 typedef struct rp_simulation_result {
     rp_counts all;
     rp_counts *categories; /* (stream->categories.count); owned */
+    rp_risk_bin risks[RP_RISK_BINS]; /* all 0: the policy estimates nothing */
     uint64_t upstream_calls, audits, judge_calls, labels, entries;
     double cost_all, cost_saved; /* US$; saved: net of audits and judge */
     size_t state_bytes;          /* of the policy */

@@ -26,11 +26,15 @@ rp_command rp_command_demo;
 rp_command rp_command_eval;
 rp_command rp_command_eval_make_stream;
 rp_command rp_command_eval_pairs;
+rp_command rp_command_eval_record;
+rp_command rp_command_eval_report;
 rp_command rp_command_eval_stream;
 rp_command rp_command_bench_tokenize;
 rp_command rp_command_mock_llm;
 rp_command rp_command_model;
 rp_command rp_command_serve;
 rp_command rp_command_tokenize;
+
+extern const char rp_commit[]; /* of the source, as git describes it; "unknown" without */
 
 #endif

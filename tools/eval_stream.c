@@ -18,7 +18,7 @@ enum { POLICIES_MAX = 64, ORDERS_MAX = 1000 };
 typedef struct stream_options {
     const char *policies[POLICIES_MAX];
     size_t policy_count;
-    const char *model, *vectors, *decisions_out;
+    const char *model, *vectors, *decisions_out, *labels, *file;
     rp_eval_cache cache;
     rp_precision precision;
     rp_stream_order order;
@@ -114,7 +114,7 @@ take_option(int option, stream_options *o)
     case 'e': return rp_str_to_double(rp_str_of(optarg), &s->error_max);
     case 'w': o->sweep = true; return true;
     case 'g': return read_gates(optarg, s);
-    case 'l': return read_labels(optarg, s);
+    case 'l': o->labels = optarg; return read_labels(optarg, s);
     case 'y':
         if (!rp_str_to_u64(rp_str_of(optarg), &count) || count > RP_TEXT_SET_MAX)
             return false;
@@ -249,7 +249,16 @@ put_head(rp_json_writer *writer, const stream_options *o, const char *policy, ui
          rp_str category)
 {
     static const char *const orders[] = { "file", "shuffled", "sorted" };
+    const rp_simulation *s = &o->simulation;
     rp_json_open(writer, '{');
+    rp_json_key(writer, "file");
+    rp_json_put_cstring(writer, o->file);
+    rp_json_key(writer, "model");
+    rp_json_put_cstring(writer, o->vectors ? o->vectors : o->model);
+    rp_json_key(writer, "gates");
+    rp_json_put_cstring(writer, s->strict ? "strict" : s->gates ? "on" : "off");
+    rp_json_key(writer, "labels");
+    rp_json_put_cstring(writer, o->labels);
     rp_json_key(writer, "policy");
     rp_json_put_cstring(writer, policy);
     rp_json_key(writer, "order");
@@ -257,6 +266,27 @@ put_head(rp_json_writer *writer, const stream_options *o, const char *policy, ui
     put_uint(writer, "seed", o->seed + at);
     rp_json_key(writer, "category");
     rp_json_put_string(writer, category);
+}
+
+/* Nothing for a policy that estimates nothing. */
+static void
+put_risks(rp_json_writer *writer, const rp_simulation_result *result)
+{
+    rp_json_key(writer, "calibration");
+    rp_json_open(writer, '[');
+    for (size_t i = 0; i < RP_RISK_BINS; i++) {
+        const rp_risk_bin *bin = &result->risks[i];
+        if (!bin->count)
+            continue;
+        rp_json_open(writer, '{');
+        put_double(writer, "risk_low", i ? rp_risk_ends[i - 1] : 0);
+        put_double(writer, "risk_high", rp_risk_ends[i]);
+        put_double(writer, "risk_mean", bin->risk_sum / (double)bin->count);
+        put_uint(writer, "count", bin->count);
+        put_uint(writer, "wrong", bin->wrong);
+        rp_json_close(writer, '}');
+    }
+    rp_json_close(writer, ']');
 }
 
 static void
@@ -276,6 +306,7 @@ put_all(rp_json_writer *writer, const rp_simulation_result *result)
     put_double(writer, "search_us_p99", result->search_us_p99);
     put_uint(writer, "state_bytes", result->state_bytes);
     put_double(writer, "seconds", result->seconds);
+    put_risks(writer, result);
 }
 
 static void
@@ -595,7 +626,7 @@ int
 rp_command_eval_stream(int argc, char **argv)
 {
     stream_options o = { .model = "all-MiniLM-L6-v2", .precision = RP_PRECISION_F32, .seed = 1,
-                         .orders = 1,
+                         .orders = 1, .labels = "miss",
                          .simulation = { .error_max = NAN, .gates = RP_GATES_DEFAULT,
                                          .learn_misses = true, .judge_cost = 0.0002,
                                          .request_cost = 0.002 } };
@@ -603,7 +634,8 @@ rp_command_eval_stream(int argc, char **argv)
     int exit_status;
     if (!parse_arguments(argc, argv, &o, &exit_status))
         return exit_status;
-    rp_status status = run_stream(&o, argv[optind], &error);
+    o.file = argv[optind];
+    rp_status status = run_stream(&o, o.file, &error);
     if ((fflush(stdout) || ferror(stdout)) && !status)
         status = rp_fail(&error, RP_ERR_IO, "cannot write the result");
     if (status)
