@@ -47,6 +47,21 @@ report_entry(rp_visit *visit)
     report->saved = estimate_saved(visit, entry, result->reply);
 }
 
+bool
+rp_visit_write_reply(rp_visit *visit, const rp_reply *reply, rp_buffer *out)
+{
+    rp_random *random = &visit->worker->random;
+    const rp_replay_options options = {
+        .wire = visit->request.wire,
+        .stream = visit->request.stream,
+        .include_usage = visit->request.include_usage,
+        .zero_usage = visit->site->config->usage_zero,
+        .created = visit->time / 1000000,
+        .id_random = { rp_random_next(random), rp_random_next(random) },
+    };
+    return rp_reply_replay(reply, &options, out) == RP_OK && !rp_buffer_failed(out);
+}
+
 /* False: this reply cannot be given in the form that was asked for; nothing was sent. */
 static bool
 replay(rp_visit *visit)
@@ -62,24 +77,15 @@ replay(rp_visit *visit)
         return false;
     }
     const int64_t begun_us = rp_now_us();
-    const rp_replay_options options = {
-        .wire = visit->request.wire,
-        .stream = visit->request.stream,
-        .include_usage = visit->request.include_usage,
-        .zero_usage = visit->site->config->usage_zero,
-        .created = visit->time / 1000000,
-        .id_random = { rp_random_next(&worker->random), rp_random_next(&worker->random) },
-    };
     rp_buffer_clear(&worker->scratch);
-    if (rp_reply_replay(result->reply, &options, &worker->scratch) != RP_OK ||
-        rp_buffer_failed(&worker->scratch))
+    if (!rp_visit_write_reply(visit, result->reply, &worker->scratch))
         return false;
     report_entry(visit);
     rp_remember_request(worker->server->cache, &visit->query, rp_str_of(visit->request_id));
 
     rp_reply_head head;
     rp_reply_head_init(&head);
-    if (options.stream) {
+    if (visit->request.stream) {
         rp_reply_head_add(&head, RP_STR("Content-Type"), RP_STR("text/event-stream; charset=utf-8"));
         rp_reply_head_add(&head, RP_STR("Cache-Control"), RP_STR("no-cache"));
     } else {

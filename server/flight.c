@@ -93,12 +93,20 @@ unlist(rp_flight *flight)
     flight->flights->count--;
 }
 
+rp_flight *
+rp_flight_ref(rp_flight *flight)
+{
+    atomic_fetch_add_explicit(&flight->refs, 1, memory_order_relaxed);
+    return flight;
+}
+
 void
 rp_flight_unref(rp_flight *flight)
 {
     if (!flight || atomic_fetch_sub_explicit(&flight->refs, 1, memory_order_acq_rel) != 1)
         return;
-    /* The table holds no reference: a leader ends its flight before it lets go. */
+    /* The table holds no reference: a leader ends its flight before it lets go, or whoever
+     * keeps its reply lands it. */
     for (rp_flight_piece *piece = flight->first; piece;) {
         rp_flight_piece *next = piece->next;
         free(piece);
@@ -131,7 +139,7 @@ begin_flight(rp_flights *flights, const rp_flight_key *key)
 static void
 add_follower(rp_flight *flight, rp_waiter *waiter)
 {
-    atomic_fetch_add_explicit(&flight->refs, 1, memory_order_relaxed);
+    rp_flight_ref(flight);
     pthread_mutex_lock(&flight->lock);
     waiter->next = flight->followers;
     waiter->previous = NULL;
@@ -241,10 +249,9 @@ rp_flight_publish(rp_flight *flight, rp_str bytes)
     return too_much ? RP_ERR_LIMIT : RP_OK;
 }
 
-void
-rp_flight_end(rp_flight *flight, rp_flight_end_kind kind)
+static void
+end_flight(rp_flight *flight, rp_flight_end_kind kind)
 {
-    take_off_the_table(flight);
     pthread_mutex_lock(&flight->lock);
     if (!flight->has_ended) {
         flight->has_ended = true;
@@ -253,6 +260,25 @@ rp_flight_end(rp_flight *flight, rp_flight_end_kind kind)
         wake_followers(flight);
     }
     pthread_mutex_unlock(&flight->lock);
+}
+
+void
+rp_flight_end(rp_flight *flight, rp_flight_end_kind kind)
+{
+    take_off_the_table(flight);
+    end_flight(flight, kind);
+}
+
+void
+rp_flight_complete(rp_flight *flight)
+{
+    end_flight(flight, RP_FLIGHT_WHOLE);
+}
+
+void
+rp_flight_land(rp_flight *flight)
+{
+    take_off_the_table(flight);
 }
 
 bool

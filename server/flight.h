@@ -51,6 +51,7 @@ size_t rp_flights_count(rp_flights *flights);
  * published itself. */
 rp_flight *rp_flights_join(rp_flights *flights, const rp_flight_key *key, rp_waiter *waiter,
                            bool *leads);
+rp_flight *rp_flight_ref(rp_flight *flight);
 void rp_flight_unref(rp_flight *flight);
 
 /* ---- the leader ---------------------------------------------------------------- */
@@ -68,6 +69,11 @@ typedef enum rp_flight_end_kind {
 } rp_flight_end_kind;
 /* No more follows; takes the flight off the table. The first end counts. */
 void rp_flight_end(rp_flight *flight, rp_flight_end_kind kind);
+/* As rp_flight_end with RP_FLIGHT_WHOLE, but who asks until rp_flight_land still joins and
+ * reads all of it: for the time between the end of a reply and its being kept. */
+void rp_flight_complete(rp_flight *flight);
+/* Take the flight off the table. From any thread; before or after its end. */
+void rp_flight_land(rp_flight *flight);
 /* The leader's client left. True: nobody follows, the flight has ended as FAILED and the
  * upstream call should be aborted. False: go on; `leader` is woken when the last follower
  * has left. */

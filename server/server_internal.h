@@ -3,12 +3,13 @@
  *     server.c    start, configuration in force, threads
  *     visit.c     one client request: its arrival, its reply, its end
  *     consult.c   what it asks, and what the cache says about it
- *     upstream.c  forwarding, sharing in flight, keeping the reply
+ *     upstream.c  forwarding, sharing in flight
+ *     keep.c      keeping the reply
  *     local.c     what we answer ourselves
  *
  * An rp_visit belongs to the loop of its connection. Other threads (batcher, pool)
- * hold a reference and use nothing of it but `query`, which the loop then leaves
- * alone (query_busy) until their post has come back. */
+ * hold a reference and use nothing of it but `query` and what belongs to keeping the reply
+ * (`landing`), which the loop then leaves alone (query_busy) until their post has come back. */
 #ifndef RP_SERVER_SERVER_INTERNAL_H
 #define RP_SERVER_SERVER_INTERNAL_H
 
@@ -118,6 +119,7 @@ struct rp_visit {
     rp_flight *flight;     /* a reference, or NULL: copied straight to the client */
     rp_waiter waiter;
     bool leads;
+    rp_flight *landing;    /* a reference, or NULL: joinable until the pool has kept the reply */
     bool may_keep;         /* the cache wants to see the reply */
     bool head_seen, head_sent, output_full, fetch_paused, upload_paused;
     rp_reply_reader *reader; /* NULL: the reply is not watched */
@@ -173,6 +175,15 @@ int64_t rp_now_us(void); /* monotonic */
 void rp_visit_consult(rp_visit *visit, const rp_http_request *request);
 /* An exact hit that appeared after the look-up: answered, or nothing has changed. */
 bool rp_visit_replay_late(rp_visit *visit);
+/* A stored reply in the form that the request asks for. False: it cannot be given so. */
+bool rp_visit_write_reply(rp_visit *visit, const rp_reply *reply, rp_buffer *out);
+
+/* ---- keep.c -------------------------------------------------------------------- */
+
+/* Watch the reply if it may be kept; otherwise say why not. */
+void rp_visit_watch(rp_visit *visit, int status, const rp_header *headers, size_t count);
+/* What was watched has ended: judge it and keep it, here or on the pool (`landing`). */
+void rp_visit_keep(rp_visit *visit, bool whole);
 
 /* ---- upstream.c ---------------------------------------------------------------- */
 
@@ -184,6 +195,11 @@ void rp_visit_upload(rp_visit *visit, rp_str bytes, bool last);
 void rp_visit_drained(rp_visit *visit);
 /* The client left while something was forwarded. */
 void rp_visit_forward_gone(rp_visit *visit);
+/* One answer is asked for: neither `n` nor `best_of` is above 1. */
+bool rp_visit_is_one_answer(const rp_visit *visit);
+/* What makes two requests one: the exact key, the form of the reply, and, because a
+ * personal prompt is answered for one person, whose it is. */
+void rp_visit_flight_key(const rp_visit *visit, rp_flight_key *out);
 /* Break off whatever is forwarded, whoever waits for it. */
 void rp_visit_cancel(rp_visit *visit);
 

@@ -5,8 +5,7 @@
  * and kept publishes what arrives (flight.h), and this client reads from there
  * like everybody who joined.
  *
- * A reply that may be kept is watched on its way; when it was whole and good it is
- * admitted before the flight ends, so that nobody falls between the two. What the
+ * A reply that may be kept is watched on its way (keep.c). What the
  * upstream does wrong before its head becomes a 502 or 504 in the client's
  * protocol; after the head the connection is closed, because nothing else tells the
  * client that the rest is missing. */
@@ -16,12 +15,6 @@
 #include "server/server_internal.h"
 
 #include <stdlib.h>
-
-static void
-count_skipped(rp_visit *visit, const char *reason)
-{
-    rp_metrics_count(visit->worker->server->metrics, RP_FAMILY_WRITE_SKIPPED, reason);
-}
 
 static void
 count_follower(rp_visit *visit, const char *outcome)
@@ -38,120 +31,6 @@ leave_flight(rp_visit *visit)
         rp_flight_leave(visit->flight, &visit->waiter);
     rp_flight_unref(visit->flight);
     visit->flight = NULL;
-}
-
-/* ---- keeping the reply --------------------------------------------------------- */
-
-static void
-admit(rp_visit *visit)
-{
-    const rp_admission admission = {
-        .verdict = visit->verdict,
-        .encoded = rp_buffer_str(&visit->encoded),
-        .usage = visit->usage,
-        .upstream_us = visit->done_us - visit->forward_us,
-    };
-    rp_entry_id id;
-    const char *refusal =
-        rp_admit(visit->worker->server->cache, &visit->query, &admission, &id);
-    if (refusal)
-        count_skipped(visit, refusal);
-}
-
-/* What this miss says about the candidate that it passed over. Pool thread. */
-static void
-learn(rp_visit *visit)
-{
-    const rp_reply *reply;
-    if (visit->query.drive && rp_reply_open(rp_buffer_str(&visit->encoded), &visit->query_arena,
-                                            &reply) == RP_OK)
-        rp_learn_from_miss(visit->worker->server->cache, &visit->query, rp_reply_text(reply));
-}
-
-static void
-free_query(void *context)
-{
-    rp_visit *visit = context;
-    visit->query_busy = false;
-    rp_visit_unref(visit);
-}
-
-static void
-give_query_back(rp_visit *visit)
-{
-    (void)!rp_loop_post(visit->worker->loop, free_query, visit);
-}
-
-/* Pool thread: the look-up made no vector (refresh, deadline, first use of a credential). */
-static void
-embed_and_admit(void *context)
-{
-    rp_visit *visit = context;
-    rp_server *server = visit->worker->server;
-    if (!atomic_load(&server->is_stopping))
-        (void)!rp_query_embed(server->cache, &visit->query);
-    admit(visit); /* without a vector it is kept for the exact tier */
-    give_query_back(visit);
-}
-
-/* Pool thread: whether this reply becomes an entry depends on what it says about the
- * candidate (vCache keeps it only if the neighbor was wrong). */
-static void
-learn_and_admit(void *context)
-{
-    rp_visit *visit = context;
-    learn(visit);
-    admit(visit);
-    give_query_back(visit);
-}
-
-static void
-learn_only(void *context)
-{
-    rp_visit *visit = context;
-    learn(visit);
-    give_query_back(visit);
-}
-
-/* Let the pool work on `query`; false: it is too busy. */
-static bool
-submit(rp_visit *visit, rp_loop_call *call)
-{
-    rp_visit_ref(visit);
-    visit->query_busy = true;
-    if (rp_visit_detach(visit) &&
-        rp_pool_submit(visit->worker->server->pool, call, visit) == RP_OK)
-        return true;
-    visit->query_busy = false;
-    rp_visit_unref(visit);
-    return false;
-}
-
-static void
-finish_reader(rp_visit *visit, bool whole)
-{
-    rp_server *server = visit->worker->server;
-    visit->verdict = rp_reply_reader_finish(visit->reader, whole, visit->worker->json,
-                                            &visit->encoded, &visit->usage);
-    rp_reply_reader_free(visit->reader);
-    visit->reader = NULL;
-    rp_metrics_add(server->metrics, RP_SUM_TOKENS_BILLED_INPUT, visit->usage.input_tokens);
-    rp_metrics_add(server->metrics, RP_SUM_TOKENS_BILLED_OUTPUT, visit->usage.output_tokens);
-    if (visit->query_busy) {
-        count_skipped(visit, "late"); /* a look-up still works on it */
-        return;
-    }
-    const bool wants_vector = visit->query.tier == RP_TIER_SEMANTIC && !visit->query.vectors &&
-                              rp_cache_semantic(server->cache);
-    if (wants_vector && visit->verdict == RP_REPLY_GOOD && submit(visit, embed_and_admit))
-        return;
-    const bool can_learn = visit->verdict == RP_REPLY_GOOD && visit->query.drive;
-    if (can_learn && visit->query.result.decision.keep == RP_KEEP_IF_NEIGHBOR_WRONG &&
-        submit(visit, learn_and_admit))
-        return;
-    admit(visit);
-    if (can_learn)
-        (void)submit(visit, learn_only);
 }
 
 /* ---- reading from a flight ------------------------------------------------------ */
@@ -222,31 +101,6 @@ content_length_of(const rp_header *headers, size_t count)
     return text.ptr && rp_str_to_u64(text, &size) && size <= INT64_MAX ? (int64_t)size : -1;
 }
 
-static bool
-is_event_stream(const rp_header *headers, size_t count)
-{
-    const rp_str type = rp_http_header(headers, count, "content-type");
-    const rp_str wanted = RP_STR("text/event-stream");
-    return type.len >= wanted.len &&
-           rp_str_equal_ignoring_case((rp_str){ type.ptr, wanted.len }, wanted);
-}
-
-/* Watch the reply if it may be kept; otherwise say why not. */
-static void
-begin_watching(rp_visit *visit, int status, const rp_header *headers, size_t count)
-{
-    if (!visit->may_keep)
-        return;
-    const rp_str encoding = rp_http_header(headers, count, "content-encoding");
-    if (encoding.len && !rp_str_equal_ignoring_case(encoding, RP_STR("identity"))) {
-        count_skipped(visit, "encoded");
-    } else if (rp_reply_reader_new(visit->wire, status, is_event_stream(headers, count),
-                                   visit->site->config->cacheable_max, &visit->reader) != RP_OK) {
-        visit->reader = NULL;
-        count_skipped(visit, "memory");
-    }
-}
-
 static void
 on_head(void *context, int status, const rp_header *headers, size_t count)
 {
@@ -262,7 +116,7 @@ on_head(void *context, int status, const rp_header *headers, size_t count)
         visit->collected = NULL; /* not what it was meant for: copied as it is */
     if (visit->collected)
         return;
-    begin_watching(visit, status, headers, count);
+    rp_visit_watch(visit, status, headers, count);
     const int64_t length = content_length_of(headers, count);
     if (visit->flight && (status < 200 || status > 299 ||
                           rp_flight_publish_head(visit->flight, status, headers, count, length) !=
@@ -367,9 +221,12 @@ on_done(void *context, rp_fetch_result result, const char *detail)
             fail_upstream(visit, RP_FETCH_BROKEN, detail);
     } else {
         if (visit->reader)
-            finish_reader(visit, whole);
+            rp_visit_keep(visit, whole);
         if (visit->flight) {
-            rp_flight_end(visit->flight, whole ? RP_FLIGHT_WHOLE : RP_FLIGHT_BROKEN);
+            if (visit->landing) /* whole, and not yet kept */
+                rp_flight_complete(visit->flight);
+            else
+                rp_flight_end(visit->flight, whole ? RP_FLIGHT_WHOLE : RP_FLIGHT_BROKEN);
             if (visit->exchange)
                 pull(visit); /* a slow client reads on when it has drained */
             else
@@ -506,20 +363,19 @@ start_fetch(rp_visit *visit)
     fail_upstream(visit, RP_FETCH_NO_CONNECTION, error.text[0] ? error.text : "no memory");
 }
 
-/* More than one answer asked for: `n` or `best_of` above 1. Not from request.reason, which
- * names only one of several. */
-static bool
-wants_several(const rp_request *request)
+bool
+rp_visit_is_one_answer(const rp_visit *visit)
 {
+    const rp_request *request = &visit->request;
     for (size_t i = 0; i < request->field_count; i++) {
         const rp_field *field = &request->fields[i];
         if ((rp_str_equal(field->name, RP_STR("n")) ||
              rp_str_equal(field->name, RP_STR("best_of"))) &&
             !rp_str_equal(field->value, RP_STR("1")) &&
             !rp_str_equal(field->value, RP_STR("null")))
-            return true;
+            return false; /* not from request.reason, which names only one of several */
     }
-    return false;
+    return true;
 }
 
 /* Only requests that may be read and kept share, and never those for several answers. */
@@ -528,14 +384,11 @@ may_share(const rp_visit *visit)
 {
     return visit->has_query && !visit->query_busy && visit->may_keep && visit->query.may_read &&
            !visit->query.controls.no_read && !visit->query.controls.no_write &&
-           visit->report.kind == RP_KIND_MISS &&
-           !wants_several(&visit->request);
+           visit->report.kind == RP_KIND_MISS && rp_visit_is_one_answer(visit);
 }
 
-/* What makes two requests one: the exact key, the form of the reply, and, because a
- * personal prompt is answered for one person, whose it is. */
-static void
-make_flight_key(const rp_visit *visit, rp_flight_key *out)
+void
+rp_visit_flight_key(const rp_visit *visit, rp_flight_key *out)
 {
     const rp_query *query = &visit->query;
     const char form[2] = { visit->request.stream ? 's' : 'b',
@@ -557,7 +410,7 @@ rp_visit_forward(rp_visit *visit)
 {
     if (may_share(visit)) {
         rp_flight_key key;
-        make_flight_key(visit, &key);
+        rp_visit_flight_key(visit, &key);
         visit->flight = rp_flights_join(visit->worker->server->flights, &key, &visit->waiter,
                                         &visit->leads);
         if (visit->flight && !visit->leads) {

@@ -53,6 +53,7 @@ release(void *context)
     if (visit->has_query)
         rp_query_fini(&visit->query);
     rp_flight_unref(visit->flight);
+    rp_flight_unref(visit->landing);
     rp_reply_reader_free(visit->reader);
     rp_site_unref(visit->site);
     if (visit->timer)

@@ -7,6 +7,7 @@ answer of somebody else's request.
 import concurrent.futures
 import http.client
 import json
+import os
 import socket
 import time
 
@@ -144,3 +145,56 @@ def test_a_slow_follower_gets_every_event(proxy, upstream):
     assert text.endswith("data: [DONE]\n\n")
     leader.close()
     connection.close()
+
+
+# ---- between the end of a reply and its entry --------------------------------------
+
+def keep_the_pool_busy(proxy, pool, encoder):
+    """Both threads of the pool have something to embed that takes a while. One loop serves
+    connections in the order of their bytes, so what is asked afterwards comes later."""
+    body = json.dumps({"model": "reprise/" + os.path.basename(encoder),
+                       "input": ["%d boats and harbours " % i + "lighthouse " * 250
+                                 for i in range(60)]})
+    return [pool.submit(proxy.call, path="/v1/embeddings", body=body) for _ in range(2)]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_first_request_of_a_credential_is_not_fetched_twice(start, upstream, encoder, stream):
+    proxy = start("threads: { loops: 1 }\nlookup_deadline: 10s", model=encoder)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        slow = keep_the_pool_busy(proxy, pool, encoder)
+        first = proxy.chat("How do I reset my PIN?", stream=stream)
+        again = [proxy.chat("How do I reset my PIN?", stream=stream) for _ in range(3)]
+        assert all(future.result().status == 200 for future in slow)
+    assert first.reason == "credential-unproven"
+    assert upstream.count() == 1
+    assert {reply.text for reply in again} == {first.text}
+    if stream:
+        assert all(reply.events[-1] == "[DONE]" for reply in again)
+    assert proxy.wait_for_hit("How do I reset my PIN?", stream=stream).text == first.text
+    assert proxy.wait_for_hit("How can I reset my PIN?", stream=stream).text == first.text
+
+
+def test_a_reply_that_waits_for_a_verdict_is_not_fetched_twice(start, upstream, encoder):
+    proxy = start("threads: { loops: 1 }\nlookup_deadline: 10s\n"
+                  "routes: [ { match: { model: '*' }, cache: { policy: verified } } ]",
+                  model=encoder)
+    proxy.accept()
+    proxy.chat("How do I reset my PIN?")
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        slow = keep_the_pool_busy(proxy, pool, encoder)
+        # A neighbor that the policy knows nothing about yet: explored.
+        first = proxy.chat("How can I reset my PIN?")
+        again = proxy.chat("How can I reset my PIN?")
+        assert all(future.result().status == 200 for future in slow)
+    assert first.cache == "miss" and upstream.count() == 2
+    assert again.text == first.text
+
+
+def test_what_may_not_be_kept_is_not_shared_after_its_end(start, upstream, encoder):
+    proxy = start("threads: { loops: 1 }", model=encoder)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        slow = keep_the_pool_busy(proxy, pool, encoder)
+        replies = [proxy.chat("Roll a die", temperature=1.7) for _ in range(2)]
+        assert all(future.result().status == 200 for future in slow)
+    assert replies[0].text != replies[1].text and upstream.count() == 2

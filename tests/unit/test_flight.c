@@ -110,6 +110,48 @@ test_an_end_in_the_middle_is_not_whole(void **state)
 }
 
 static void
+test_a_complete_flight_is_joined_until_it_has_landed(void **state)
+{
+    (void)state;
+    rp_flights *flights;
+    rp_loop *loop;
+    assert_int_equal(rp_loop_new(&loop), RP_OK);
+    assert_int_equal(rp_flights_new(1000, &flights), RP_OK);
+    rp_waiter one = idle_waiter(loop), two = idle_waiter(loop), three = idle_waiter(loop);
+    const rp_flight_key key = key_of(6);
+    bool leads;
+    rp_flight *flight = rp_flights_join(flights, &key, &one, &leads);
+    rp_flight *landing = rp_flight_ref(flight);
+    rp_flight_view view;
+    assert_int_equal(rp_flight_publish_head(flight, 200, NULL, 0, 3), RP_OK);
+    assert_int_equal(rp_flight_publish(flight, RP_STR("all")), RP_OK);
+    rp_flight_complete(flight);
+    rp_flight_unref(flight); /* the leader's client has got it */
+
+    rp_flight *joined = rp_flights_join(flights, &key, &two, &leads);
+    assert_false(leads);
+    rp_flight_land(landing);
+    assert_int_equal(rp_flights_count(flights), 0);
+    rp_flight_unref(landing);
+    assert_int_equal(rp_flight_next(joined, &two, &view), RP_FLIGHT_HEAD);
+    assert_int_equal(rp_flight_next(joined, &two, &view), RP_FLIGHT_DATA);
+    assert_str_equal(view.bytes, RP_STR("all"));
+    assert_int_equal(rp_flight_next(joined, &two, &view), RP_FLIGHT_EVENT_WHOLE);
+    rp_flight_leave(joined, &two);
+    rp_flight_unref(joined);
+
+    /* The pool may be done before the loop has said that the reply was whole. */
+    flight = rp_flights_join(flights, &key, &three, &leads);
+    assert_true(leads);
+    rp_flight_land(flight);
+    rp_flight_complete(flight);
+    assert_int_equal(rp_flights_count(flights), 0);
+    rp_flight_unref(flight);
+    rp_flights_free(flights);
+    rp_loop_free(loop);
+}
+
+static void
 test_a_flight_is_abandoned_only_when_nobody_follows(void **state)
 {
     (void)state;
@@ -280,6 +322,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_first_leads_and_the_others_follow),
         cmocka_unit_test(test_an_end_in_the_middle_is_not_whole),
+        cmocka_unit_test(test_a_complete_flight_is_joined_until_it_has_landed),
         cmocka_unit_test(test_a_flight_is_abandoned_only_when_nobody_follows),
         cmocka_unit_test(test_a_large_reply_takes_no_more_followers_and_stays_bounded),
         cmocka_unit_test(test_followers_on_other_loops_miss_nothing),
