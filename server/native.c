@@ -472,6 +472,8 @@ run_stats(work *w)
         { "evicted", stats.evicted },         { "expired", stats.expired },
         { "damaged", stats.damaged },         { "failures", stats.failures },
         { "outcomes_right", stats.outcomes_right }, { "outcomes_wrong", stats.outcomes_wrong },
+        { "recall_found", stats.recall_found }, { "recall_missed", stats.recall_missed },
+        { "recall_missed_far", stats.recall_missed_far },
         { "tokens_saved_input", rp_metrics_sum(server->metrics, RP_SUM_TOKENS_SAVED_INPUT) },
         { "tokens_saved_output", rp_metrics_sum(server->metrics, RP_SUM_TOKENS_SAVED_OUTPUT) },
         { "tokens_billed_input", rp_metrics_sum(server->metrics, RP_SUM_TOKENS_BILLED_INPUT) },

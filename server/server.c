@@ -578,6 +578,16 @@ write_cache_gauges(rp_server *server, rp_buffer *out)
     rp_metrics_write_value(out, "reprise_admission_paused", "gauge",
                            "1 while the store takes nothing new (disk full, I/O error).", "",
                            stats.admission_paused);
+    rp_buffer_printf(out,
+                     "# HELP reprise_index_recall_checks_total Searches made again over all "
+                     "vectors of their scope, by whether the nearest had been found.\n"
+                     "# TYPE reprise_index_recall_checks_total counter\n"
+                     "reprise_index_recall_checks_total{result=\"found\"} %llu\n"
+                     "reprise_index_recall_checks_total{result=\"missed\"} %llu\n"
+                     "reprise_index_recall_checks_total{result=\"missed_far\"} %llu\n",
+                     (unsigned long long)stats.recall_found,
+                     (unsigned long long)stats.recall_missed,
+                     (unsigned long long)stats.recall_missed_far);
     rp_metrics_write_value(out, "reprise_ready", "gauge", "1 when the index is loaded.", "",
                            stats.ready);
     rp_metrics_write_value(out, "reprise_semantic", "gauge", "1 when the semantic tier is on.", "",

@@ -163,6 +163,9 @@ typedef struct rp_cache_stats {
     uint64_t hits_exact, hits_semantic, misses, bypasses, shadow_hits;
     uint64_t stored, not_stored, committed, evicted, expired, damaged, failures;
     uint64_t outcomes_right, outcomes_wrong;
+    uint64_t recall_found, recall_missed; /* searches made again over all vectors of a scope,
+                                             and those that had not found the nearest */
+    uint64_t recall_missed_far;           /* the same where it is below .8: no answer anyway */
     bool admission_paused;
     char fingerprint[33]; /* of the encoder in use; "" without one */
 } rp_cache_stats;

@@ -58,6 +58,11 @@ bool rp_index_remove(rp_index *index, rp_entry_id id); /* false: no such id */
 size_t rp_index_search(rp_index *index, rp_scope scope, const float *query, size_t k,
                        rp_neighbor *out);
 
+/* What rp_index_search should have found: every vector of the scope is compared as well as
+ * it is known, however long that takes. For checking recall, in production too. */
+size_t rp_index_search_exact(rp_index *index, rp_scope scope, const float *query, size_t k,
+                             rp_neighbor *out);
+
 size_t rp_index_count(const rp_index *index);
 size_t rp_index_size_bytes(const rp_index *index); /* heap held */
 size_t rp_index_lists(const rp_index *index); /* inverted lists of large scopes; 0: all are flat */

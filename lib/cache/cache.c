@@ -253,9 +253,9 @@ make_index(rp_cache *cache, const rp_cache_options *options, uint64_t memory_max
         .searchers_max = options->searchers_max ? options->searchers_max : SEARCHERS,
     };
     const rp_status status = rp_index_new(&with, &cache->index);
-    if (status != RP_OK)
-        return rp_fail(error, status, "cannot make an index of %zu vectors of %zu numbers",
-                       with.count_max, with.dim);
+    if (status != RP_OK || !rp_recall_init(&cache->recall, with.dim))
+        return rp_fail(error, status ? status : RP_ERR_NOMEM,
+                       "cannot make an index of %zu vectors of %zu numbers", with.count_max, with.dim);
     return RP_OK;
 }
 
@@ -418,9 +418,12 @@ keep(void *context)
     rp_cache *cache = context;
     if (atomic_load(&cache->index_state) == RP_INDEX_LOADING)
         load_index(cache);
-    while (wait_for_next_save(cache))
+    while (wait_for_next_save(cache)) {
         if (rp_cache_save(cache, NULL) != RP_OK)
             continue; /* counted; tried again after the next period */
+        if (cache->index)
+            rp_recall_check(&cache->recall, cache->index);
+    }
     return NULL;
 }
 
@@ -566,6 +569,7 @@ rp_cache_close(rp_cache *cache)
         free(cache->deciders);
         cache->deciders = next;
     }
+    rp_recall_fini(&cache->recall);
     rp_index_free(cache->index);
     rp_encoder_close(cache->encoder);
     free(cache->removed_loading);
@@ -645,6 +649,9 @@ rp_cache_stats_get(rp_cache *cache, rp_cache_stats *out)
         .failures = atomic_load(&cache->failures),
         .outcomes_right = atomic_load(&cache->outcomes_right),
         .outcomes_wrong = atomic_load(&cache->outcomes_wrong),
+        .recall_found = atomic_load(&cache->recall.found),
+        .recall_missed = atomic_load(&cache->recall.missed),
+        .recall_missed_far = atomic_load(&cache->recall.missed_far),
         .admission_paused = store.admission_paused,
     };
     pthread_mutex_lock(&cache->deciders_lock);

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "cache/admit.h"
 #include "cache/lookup.h"
+#include "cache/recall.h"
 #include "store/store.h"
 #include <reprise/cache.h>
 #include <reprise/index.h>
@@ -85,6 +86,8 @@ struct rp_cache {
     const rp_encoder *encoder_lent; /* the one in use, owned or not */
     rp_embedder embedder;           /* .embed NULL: there is none */
     rp_index *index;                /* NULL: there is none */
+
+    rp_recall recall;               /* of the index */
 
     _Atomic int index_state;        /* rp_index_state */
     _Atomic uint64_t vectors_loaded, vectors_expected;

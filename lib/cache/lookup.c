@@ -806,6 +806,7 @@ rp_lookup_semantic(rp_cache *cache, rp_query *query)
     const size_t wanted = query->rules.neighbors ? query->rules.neighbors : NEIGHBORS;
     const size_t count = rp_index_search(cache->index, query->scope, query->mean,
                                          RP_MIN(wanted, (size_t)RP_CANDIDATES_MAX), neighbors);
+    rp_recall_sample(&cache->recall, query->scope, query->mean);
     const int64_t searched = rp_clock_monotonic_us(cache->clock);
     query->result.search_us = searched - started;
     load_candidates(cache, query, neighbors, count);

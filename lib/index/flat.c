@@ -622,19 +622,31 @@ rp_sift_bits(sift *f, const flat_extra *extra, const center *of_bits, const uint
     sieve_bits(f, of_bits, bits, count, 0, slots, extra);
 }
 
-void
-rp_sift_list(sift *f, const flat *list)
+static void
+sift_chunks(sift *f, const flat *list, bool sieved)
 {
     const chunk *c = atomic_load_explicit(&list->first, memory_order_acquire);
     for (; c; c = atomic_load_explicit(&c->next, memory_order_acquire)) {
         const uint32_t count = atomic_load_explicit(&c->count, memory_order_acquire);
         const chunk_parts parts = parts_of(f->shape, c);
-        if (parts.bits)
+        if (parts.bits && sieved)
             sieve_chunk(f, &parts, count);
         else
             for (uint32_t place = 0; place < count; place++)
                 (parts.originals ? weigh_exactly : weigh)(f, &parts, place);
     }
+}
+
+void
+rp_sift_list(sift *f, const flat *list)
+{
+    sift_chunks(f, list, true);
+}
+
+void
+rp_sift_all(sift *f, const flat *list)
+{
+    sift_chunks(f, list, false);
 }
 
 static int

@@ -664,16 +664,18 @@ rp_index_remove(rp_index *index, rp_entry_id id)
     return present;
 }
 
-size_t
-rp_index_search(rp_index *index, rp_scope scope, const float *query, size_t k, rp_neighbor *out)
+/* Look through a scope: near the query only, or everywhere. */
+static size_t
+search(rp_index *index, const rp_scope *scope, const float *query, size_t k, bool everywhere,
+       rp_neighbor *out)
 {
     k = RP_MIN(k, (size_t)RP_INDEX_K_MAX);
     if (k == 0)
         return 0;
     reader *r = begin_search(index);
-    stripe *s = stripe_of(index, &scope);
+    stripe *s = stripe_of(index, scope);
     pthread_rwlock_rdlock(&s->lock);
-    const scope_node *node = find_node(s, &scope);
+    const scope_node *node = find_node(s, scope);
     pthread_rwlock_unlock(&s->lock);
     size_t found = 0;
     if (node) {
@@ -681,12 +683,27 @@ rp_index_search(rp_index *index, rp_scope scope, const float *query, size_t k, r
         rp_sift_start(&r->sift, r->query, k);
         const ivf *lists = atomic_load_explicit(&node->lists, memory_order_acquire);
         const size_t live = atomic_load_explicit(&node->list.live, memory_order_relaxed);
-        if (!lists || !rp_ivf_sift(lists, &r->sift, live))
+        if (everywhere)
+            rp_sift_all(&r->sift, &node->list);
+        else if (!lists || !rp_ivf_sift(lists, &r->sift, live))
             rp_sift_list(&r->sift, &node->list);
         found = rp_sift_finish(&r->sift, k, out);
     }
     end_search(r);
     return found;
+}
+
+size_t
+rp_index_search(rp_index *index, rp_scope scope, const float *query, size_t k, rp_neighbor *out)
+{
+    return search(index, &scope, query, k, false, out);
+}
+
+size_t
+rp_index_search_exact(rp_index *index, rp_scope scope, const float *query, size_t k,
+                      rp_neighbor *out)
+{
+    return search(index, &scope, query, k, true, out);
 }
 
 size_t

@@ -141,6 +141,7 @@ void rp_sift_init(sift *sift, const shape *shape, size_t chunk_max, void *memory
 /* A search: start, any number of lists, then the nearest k. */
 void rp_sift_start(sift *sift, const float *query_padded, size_t k);
 void rp_sift_list(sift *sift, const flat *list);
+void rp_sift_all(sift *sift, const flat *list); /* without the sieve: every vector is weighed */
 /* `count` vectors of a list, which lie in the slots of the list that `extra` belongs to. */
 void rp_sift_bits(sift *sift, const flat_extra *extra, const center *of_bits, const uint64_t *bits,
                   const _Atomic uint32_t *slots, uint32_t count);
