@@ -42,7 +42,8 @@ report_entry(rp_visit *visit)
     const rp_entry *entry = result->entry;
     report->tier = result->tier;
     rp_store_id_encode(rp_cache_store_of(visit->worker->server->cache), entry->id, report->entry);
-    report->age_us = visit->query.now - entry->created;
+    /* An entry that came while this request waited is younger than the request. */
+    report->age_us = RP_MAX(visit->query.now - entry->created, 0);
     report->ttl_us = entry->expires ? RP_MAX(entry->expires - visit->query.now, 0) : -1;
     report->saved = estimate_saved(visit, entry, result->reply);
 }

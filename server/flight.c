@@ -39,6 +39,7 @@ struct rp_flight {
 struct rp_flights {
     pthread_mutex_t lock;
     size_t size_max, count;
+    atomic_size_t follower_count; /* relaxed, a figure */
     rp_flight *buckets[BUCKETS];
 };
 
@@ -70,6 +71,12 @@ rp_flights_count(rp_flights *flights)
     const size_t count = flights->count;
     pthread_mutex_unlock(&flights->lock);
     return count;
+}
+
+size_t
+rp_flights_follower_count(rp_flights *flights)
+{
+    return atomic_load_explicit(&flights->follower_count, memory_order_relaxed);
 }
 
 /* Keys are SHA-256, so any of their bits spread well. */
@@ -147,6 +154,7 @@ add_follower(rp_flight *flight, rp_waiter *waiter)
         waiter->next->previous = waiter;
     flight->followers = waiter;
     waiter->is_listed = true;
+    atomic_fetch_add_explicit(&flight->flights->follower_count, 1, memory_order_relaxed);
     pthread_mutex_unlock(&flight->lock);
 }
 
@@ -357,6 +365,7 @@ rp_flight_leave(rp_flight *flight, rp_waiter *waiter)
         if (waiter->next)
             waiter->next->previous = waiter->previous;
         waiter->is_listed = false;
+        atomic_fetch_sub_explicit(&flight->flights->follower_count, 1, memory_order_relaxed);
         if (!flight->followers && flight->leader_gone)
             post_wake(flight->leader_gone);
     }

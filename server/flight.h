@@ -45,6 +45,7 @@ typedef struct rp_waiter {
 RP_NODISCARD rp_status rp_flights_new(size_t size_max, rp_flights **out);
 void rp_flights_free(rp_flights *flights); /* nothing is in flight any more */
 size_t rp_flights_count(rp_flights *flights);
+size_t rp_flights_follower_count(rp_flights *flights); /* who waits for another's call now */
 
 /* Join the flight of `key`, or begin one: then *leads. Gives a reference. NULL: no
  * memory; the caller then goes on alone. A leader's waiter is not woken for what it

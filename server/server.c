@@ -614,6 +614,9 @@ rp_server_write_metrics(rp_server *server, rp_buffer *out)
     rp_metrics_write_value(out, "reprise_in_flight_shared", "gauge",
                            "Upstream calls that identical requests may join.", "",
                            (double)rp_flights_count(server->flights));
+    rp_metrics_write_value(out, "reprise_in_flight_followers", "gauge",
+                           "Requests that wait for another's upstream call.", "",
+                           (double)rp_flights_follower_count(server->flights));
     rp_metrics_write_value(out, "reprise_encoder_waiting", "gauge", "Texts waiting to be encoded.",
                            "", server->batcher ? (double)rp_batcher_waiting(server->batcher) : 0);
     rp_metrics_write_value(out, "process_resident_memory_bytes", "gauge",

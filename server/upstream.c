@@ -37,15 +37,21 @@ leave_flight(rp_visit *visit)
 
 static void start_fetch(rp_visit *visit);
 
-/* The leader had nothing to share: ask the upstream ourselves. */
+/* The leader had nothing to share: ask the upstream ourselves. Unless it had nothing because
+ * it found the entry of an earlier flight (rp_visit_forward): then that is ours too. */
 static void
 go_alone(rp_visit *visit)
 {
-    count_follower(visit, "alone");
     leave_flight(visit);
     visit->report.collapsed = false;
-    visit->may_keep = visit->query.may_write;
-    start_fetch(visit);
+    rp_visit_ref(visit); /* an answered visit may be gone when it has been replayed */
+    const bool landed = rp_visit_replay_late(visit);
+    count_follower(visit, landed ? "landed" : "alone");
+    if (!landed) {
+        visit->may_keep = visit->query.may_write;
+        start_fetch(visit);
+    }
+    rp_visit_unref(visit);
 }
 
 /* Give the client what the flight has for it. */
@@ -505,10 +511,12 @@ rp_visit_drained(rp_visit *visit)
             abort_fetch(visit);
         return;
     }
+    rp_visit_ref(visit); /* what it pulls may be its end */
     if (visit->flight)
         pull(visit);
     if (visit->exchange && visit->fetch && visit->fetch_paused && !visit->output_full) {
         visit->fetch_paused = false;
         rp_fetch_resume(visit->fetch);
     }
+    rp_visit_unref(visit);
 }

@@ -361,7 +361,7 @@ fill_options(rp_http_server *server)
     us[RP_DEADLINE_BODY] = o->body_timeout_us ? o->body_timeout_us : 60 * INT64_C(1000000);
     us[RP_DEADLINE_IDLE] = o->idle_timeout_us ? o->idle_timeout_us : 120 * INT64_C(1000000);
     us[RP_DEADLINE_WRITE] = o->write_timeout_us ? o->write_timeout_us : 60 * INT64_C(1000000);
-    us[RP_DEADLINE_LINGER] = LINGER_US;
+    us[RP_DEADLINE_LINGER] = o->linger_timeout_us ? o->linger_timeout_us : LINGER_US;
 }
 
 /* A write to a socket that OpenSSL or curl owns must not end the program. */

@@ -63,6 +63,7 @@ typedef struct rp_http_server_options {
     int64_t body_timeout_us;     /* 0: 60 s, absolute */
     int64_t idle_timeout_us;     /* 0: 120 s between requests */
     int64_t write_timeout_us;    /* 0: 60 s without progress */
+    int64_t linger_timeout_us;   /* 0: 2 s of reading on after a last reply, so that it arrives */
     size_t connections_max;      /* 0: 16384; then 503 and close */
     size_t output_high_bytes;    /* 0: 1 MiB waiting for a slow client */
     size_t body_memory_max;      /* 0: 1 GiB of bodies being collected; then 503 */

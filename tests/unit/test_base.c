@@ -202,7 +202,7 @@ test_a_queue_loses_nothing_and_refuses_when_full(void **state)
     size_t count = 0;
     while (count < 3000) {
         void *items[3];
-        const size_t got = rp_queue_pop(queue, items, 3, 5000000);
+        const size_t got = rp_queue_pop(queue, items, 3, 60000000);
         assert_true(got > 0);
         for (size_t i = 0; i < got; i++)
             sum += (intptr_t)items[i];

@@ -905,8 +905,9 @@ test_a_restart_finds_everything_again(void **state)
     expect(f, ask("alice", paraphrase), "semantic", "click reset");
     f->options.load_in_background = true;
     reopen_cache(f);
-    for (int i = 0; i < 1000 && !rp_cache_ready(f->cache); i++)
+    for (int i = 0; i < 6000 && !rp_cache_ready(f->cache); i++)
         usleep(10000);
+    assert_true(rp_cache_ready(f->cache));
     expect(f, ask("alice", paraphrase), "semantic", "click reset");
 }
 

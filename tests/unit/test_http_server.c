@@ -31,7 +31,8 @@ typedef struct visit {
     rp_exchange *exchange;
     rp_buffer body; /* of an upload in pieces */
     size_t flooded;
-    bool paused;
+    bool pauses;    /* after each piece, until the test resumes it */
+    bool is_paused;
 } visit;
 
 static rp_loop *loops[2];
@@ -110,7 +111,7 @@ on_request(void *context, rp_exchange *exchange, const rp_http_request *request)
         rp_buffer_append(&v->body, request->body);
     } else if (rp_str_equal(path, RP_STR("/pause"))) {
         rp_buffer_append(&v->body, request->body);
-        v->paused = true;
+        v->pauses = v->is_paused = true;
         rp_exchange_pause_body(exchange, true);
         atomic_store(&held, v);
         sem_post(&arrived);
@@ -175,12 +176,15 @@ on_body(void *context, rp_exchange *exchange, rp_str bytes, bool last)
 {
     (void)context;
     visit *v = rp_exchange_context(exchange);
+    assert_false(v->is_paused && bytes.len); /* paused means paused: only the end may come */
     rp_buffer_append(&v->body, bytes);
-    if (v->paused && bytes.len) /* after each piece: wait for the test */
+    if (v->pauses && bytes.len) {
+        v->is_paused = true;
         rp_exchange_pause_body(exchange, true);
+    }
     if (!last)
         return;
-    if (v->paused)
+    if (v->pauses)
         atomic_store(&held, NULL);
     rp_buffer body = v->body;
     reply_size(exchange, rp_buffer_str(&body), "pieces");
@@ -221,7 +225,10 @@ open_server(const rp_http_server_options *options)
 {
     rp_http_server *made;
     rp_error error = { { 0 } };
-    const rp_status status = rp_http_server_new(loops, 2, options, &handler, &made, &error);
+    rp_http_server_options patient = *options;
+    /* A busy machine may let the client need longer to send the rest of what was refused. */
+    patient.linger_timeout_us = TEST_WAIT_S * INT64_C(1000000);
+    const rp_status status = rp_http_server_new(loops, 2, &patient, &handler, &made, &error);
     if (status != RP_OK)
         print_error("%s\n", error.text);
     assert_int_equal(status, RP_OK);
@@ -409,13 +416,10 @@ test_a_body_over_the_limit_hears_why(void **state)
 
 /* Drip `byte` until the server closes; it must, though no pause is long. */
 static void
-assert_drip_is_cut(rp_str start, char byte, int status)
+drip(rp_str start, char byte, int64_t give_up_ns, rp_buffer *reply)
 {
-    rp_buffer reply;
-    rp_buffer_init(&reply, 0);
     const int fd = test_connect(strict_port);
     test_send(fd, start);
-    const int64_t give_up_ns = rp_monotonic_ns() + TEST_WAIT_S * INT64_C(1000000000);
     for (;;) {
         struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
         if (poll(&poll_fd, 1, 10) > 0)
@@ -423,10 +427,22 @@ assert_drip_is_cut(rp_str start, char byte, int status)
         assert_true(rp_monotonic_ns() < give_up_ns);
         test_send(fd, (rp_str){ &byte, 1 });
     }
-    test_read_all(fd, &reply);
+    test_read_all(fd, reply);
+    close(fd);
+}
+
+static void
+assert_drip_is_cut(rp_str start, char byte, int status)
+{
+    const int64_t give_up_ns = rp_monotonic_ns() + TEST_WAIT_S * INT64_C(1000000000);
+    rp_buffer reply;
+    rp_buffer_init(&reply, 0);
+    /* On a busy machine we may be so late with the first byte that the connection was idle
+     * for too long, which ends it in silence: then again. */
+    while (!reply.len)
+        drip(start, byte, give_up_ns, &reply);
     assert_int_equal(status_of(rp_buffer_str(&reply)), status);
     rp_buffer_fini(&reply);
-    close(fd);
 }
 
 static void
@@ -450,7 +466,8 @@ test_an_idle_connection_is_closed_in_silence(void **state)
     /* After a request, too: the connection was kept, and then not used. A slow machine may
      * be late with the request; then the first of the two is seen once more. */
     size_t replies = 0;
-    for (int i = 0; i < 20 && !replies; i++) {
+    const int64_t give_up_ns = rp_monotonic_ns() + TEST_WAIT_S * INT64_C(1000000000);
+    while (!replies && rp_monotonic_ns() < give_up_ns) {
         talk_to(strict_port, RP_STR("GET /a HTTP/1.1\r\n" H "\r\n"), &reply);
         replies = count_of(rp_buffer_str(&reply), "HTTP/1.1 ");
         rp_buffer_fini(&reply);
@@ -644,10 +661,7 @@ resume_body(void *context)
     visit *v = atomic_load(&held);
     if (!v)
         return;
-    /* Paused means paused: nothing has come since. */
-    static size_t size_before;
-    assert_true(v->body.len == BODY_BUFFER_MAX || v->body.len > size_before);
-    size_before = v->body.len;
+    v->is_paused = false;
     rp_exchange_pause_body(v->exchange, false);
 }
 
@@ -668,7 +682,8 @@ test_a_paused_body_waits_and_goes_on(void **state)
     size_t sent = 0;
     rp_loop *its_loop = NULL;
     /* Each resume lets one piece in, and on_body pauses again. */
-    for (int turns = 0;; turns++) {
+    const int64_t give_up_ns = rp_monotonic_ns() + TEST_WAIT_S * INT64_C(1000000000);
+    for (;;) {
         struct pollfd poll_fd = { .fd = fd, .events = (short)(POLLIN | (sent < request.len ? POLLOUT : 0)) };
         assert_true(poll(&poll_fd, 1, 1) >= 0);
         if (poll_fd.revents & POLLIN)
@@ -678,7 +693,7 @@ test_a_paused_body_waits_and_goes_on(void **state)
             sent += n > 0 ? (size_t)n : 0;
             continue;
         }
-        assert_true(turns < 100000);
+        assert_true(rp_monotonic_ns() < give_up_ns);
         if (!its_loop) {
             test_wait(&arrived);
             its_loop = rp_exchange_loop(atomic_load(&held)->exchange);
@@ -859,20 +874,32 @@ test_bodies_together_have_a_limit(void **state)
     rp_buffer request, reply;
     rp_buffer_init(&request, 0);
     rp_buffer_init(&reply, 0);
-    rp_buffer_append(&request, RP_STR("POST /upload HTTP/1.1\r\n" H "Content-Length: 90000\r\n\r\n"));
+    rp_buffer_append(&request, RP_STR("POST /upload HTTP/1.1\r\n" H "Content-Length: 65000\r\n\r\n"));
     for (int i = 0; i < 60000; i++)
         rp_buffer_append_char(&request, 'x');
-    /* Two that each fit, and neither complete: the later to be read is refused. */
+    /* Two that each fit, and neither complete: who goes over the limit is refused, which may
+     * be both if both grow at the same moment. */
     struct pollfd fds[2];
     for (int i = 0; i < 2; i++) {
         fds[i] = (struct pollfd){ .fd = test_connect(port_of(small)), .events = POLLIN };
         test_send(fds[i].fd, rp_buffer_str(&request));
     }
-    assert_int_equal(poll(fds, 2, TEST_WAIT_S * 1000), 1);
+    assert_true(poll(fds, 2, TEST_WAIT_S * 1000) > 0);
     assert_true(test_read_all(fds[fds[1].revents ? 1 : 0].fd, &reply));
     assert_int_equal(status_of(rp_buffer_str(&reply)), 503);
     close(fds[0].fd);
     close(fds[1].fd);
+    /* With both gone there is room again. */
+    while (rp_http_server_connections(small) > 0)
+        usleep(1000);
+    rp_buffer_fini(&reply);
+    for (int i = 0; i < 5000; i++)
+        rp_buffer_append_char(&request, 'x');
+    const int fd = test_connect(port_of(small));
+    test_send(fd, rp_buffer_str(&request));
+    rp_buffer_init(&reply, 0);
+    assert_true(test_read_until(fd, RP_STR("\r\n\r\nwhole 65000 "), &reply));
+    close(fd);
     rp_buffer_fini(&request);
     rp_buffer_fini(&reply);
     close_server(small);

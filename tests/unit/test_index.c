@@ -4,6 +4,7 @@
  * removals moved vectors about, a wrong order of equals. A random sequence of
  * additions, removals and searches is replayed on a plain array, the oracle; the
  * seed is fixed and printed. */
+#include "base/clock.h"
 #include "base/random.h"
 #include "math/scan.h"
 #include "test_support.h"
@@ -555,7 +556,8 @@ test_searches_find_what_stays_while_lists_are_made_and_split(void **state)
     /* How soon lists are made and split depends on when the searchers let go of what they
      * see, and a preempted one may delay it. So the new topic, which no list was made for,
      * comes only once there are lists, and all goes on until one of them was split. */
-    for (int step = 0; step < 14000 || (!split && step < 300000); step++) {
+    const int64_t give_up_ns = rp_monotonic_ns() + 300 * INT64_C(1000000000);
+    for (int step = 0; step < 14000 || (!split && rp_monotonic_ns() < give_up_ns); step++) {
         const size_t lists = rp_index_lists(index);
         lists_first = lists_first ? lists_first : lists;
         split = split || (lists_before && lists > lists_before); /* old topics' ones are dropped */
