@@ -2,7 +2,8 @@
  *
  * One entry a line of words: left|right right ... The pairs come from the list
  * wordnet_antonyms.txt of github.com/nmrksic/counter-fitting (Apache-2.0), which was
- * drawn from WordNet 3. WordNet's licence, which has to stay with copies:
+ * drawn from WordNet 3. WordNet's licence, which has to stay with copies (compared word for
+ * word with the copyright file of Debian's package wordnet, 1:3.0-37):
  *
  * This software and database is being provided to you, the LICENSEE, by Princeton
  * University under the following license. By obtaining, using and/or copying this
