@@ -3,6 +3,7 @@
  *
  * The first byte chooses; the rest is split at its first newline for gates. */
 #include "base/bytes.h"
+#include "evidence/collision.h"
 #include "evidence/deletion_gain.h"
 #include "evidence/gates.h"
 #include "evidence/template.h"
@@ -31,6 +32,11 @@ compare(rp_str text)
         rp_gates_compare(features_a, features_a, &options, true, &one);
         if (one.fired & ~(1u << RP_GATE_STRICT)) /* strict refuses what it cannot see whole */
             abort();
+        rp_collision_plan plan;
+        if (rp_collision_plan_make(features_a, features_b, &arena, &plan) == RP_OK)
+            for (size_t i = 0; i < plan.count; i++)
+                if (plan.variants[i].len == 0 || plan.variants[i].len > a.len + a.len)
+                    abort();
     }
     (void)rp_prompt_volatility(a);
     rp_arena_fini(&arena);
