@@ -133,6 +133,8 @@ admit_miss(run *r, const rp_drive_state *state, size_t position, uint32_t line)
     if (r->s->learn_misses && rp_drive_outcome(state, RP_OUTCOME_MISS, &outcome)) {
         outcome.right = is_right(r, line, outcome.candidate.id);
         waits = decision->keep == RP_KEEP_IF_NEIGHBOR_WRONG;
+        if (decision->keep != RP_KEEP_NEVER)
+            outcome.entry = (rp_entry_id)line + 1;
         queue_label(r, position, line, waits, &outcome);
     }
     if (decision->keep == RP_KEEP_NEVER)

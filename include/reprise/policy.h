@@ -81,6 +81,8 @@ typedef struct rp_decision {
     double explore_probability; /* that this decision went upstream although it might
                                    have hit; 0 if deterministic */
     double threshold;     /* smallest similarity that would have hit here; NaN: none */
+    float agreement;      /* share of the other candidates, by closeness, that are known to
+                             share the answer of `chosen`; 0: none is known to */
     rp_keep keep;
 } rp_decision;
 
@@ -98,6 +100,9 @@ typedef struct rp_outcome {
     rp_time time;
     rp_candidate candidate; /* as it was when decided */
     float similarity_second; /* of the next candidate, for the margin; NaN: none */
+    float agreement;        /* as it was decided; rp_decision.agreement */
+    rp_entry_id entry;      /* that the request's own reply became; 0: none. Right outcomes
+                               tell so which entries share an answer. */
     bool right;
     bool served;            /* it had been served as a hit */
     rp_outcome_source source;

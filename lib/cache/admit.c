@@ -137,7 +137,7 @@ count_refusal(rp_cache *cache, const char *reason)
 }
 
 const char *
-rp_admit(rp_cache *cache, const rp_query *query, const rp_admission *admission, rp_entry_id *id)
+rp_admit(rp_cache *cache, rp_query *query, const rp_admission *admission, rp_entry_id *id)
 {
     const char *refusal = rp_admit_refusal(cache, query, admission);
     if (refusal)
@@ -160,6 +160,7 @@ rp_admit(rp_cache *cache, const rp_query *query, const rp_admission *admission, 
         return count_refusal(cache, refusal_of_store(status));
     }
     atomic_fetch_add_explicit(&cache->stored, 1, memory_order_relaxed);
+    query->kept = made;
     if (id)
         *id = made;
     return NULL;

@@ -31,17 +31,18 @@ const char *rp_admit_refusal(rp_cache *cache, const rp_query *query,
 /* Keep it if nothing says no. Returns NULL and *id, or the reason. If the request is
  * eligible for the semantic tier and the query has no vectors yet, the entry is stored
  * for the exact tier only: embed first (rp_query_embed on a pool thread) where that
- * matters. The reason "busy", "full", "paused" or "share" means that the store refused;
+ * matters. The id is noted in the query, for rp_learn. The reason "busy", "full", "paused" or "share" means that the store refused;
  * `done` is called only if NULL was returned. */
-const char *rp_admit(rp_cache *cache, const rp_query *query, const rp_admission *admission,
+const char *rp_admit(rp_cache *cache, rp_query *query, const rp_admission *admission,
                      rp_entry_id *id);
 
 /* ---- learn ------------------------------------------------------------------------- */
 
 /* What this miss taught about the candidate it passed over: its stored answer is compared
- * with the new one. Equal texts (white space and case aside) say right; different texts
- * say wrong only where both are short, for long answers differ in words when they agree
- * in meaning. Returns whether anything was learned. Pool threads: reads the store. */
+ * with the new one. Where both are short, equal texts (white space and case aside) say
+ * right, different ones wrong. Long answers differ in words when they agree in meaning;
+ * that they sometimes agree in words is noted in the query (neighbor_label), but is no
+ * outcome: what is only ever seen when it is good says nothing. Returns whether anything was learned. Pool threads: reads the store. */
 bool rp_learn_from_miss(rp_cache *cache, rp_query *query, rp_str reply_text);
 /* The truth about the candidate that this look-up served or passed over: from an audit, a
  * judge, feedback. `probability` with which it came to be observed. Stored, and told to

@@ -472,6 +472,7 @@ rp_drive_outcome(const rp_drive_state *state, rp_outcome_source source, rp_outco
         .time = state->input.now,
         .candidate = state->candidates[at],
         .similarity_second = at + 1 < state->count ? state->candidates[at + 1].similarity : NAN,
+        .agreement = decision->agreement,
         .served = decision->verdict == RP_HIT,
         .source = source,
         /* A miss that might have been a hit was seen with the probability of exploring. */

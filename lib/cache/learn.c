@@ -6,7 +6,7 @@
  *
  * Format of an outcome (docs/file-format.md, "Outcome"; little-endian):
  *
- *      0  u8   version, 1
+ *      0  u8   version, 2
  *      1  u8   source (rp_outcome_source)
  *      2  u8   bit 0 right, bit 1 served
  *      3  i8   judge (RP_JUDGE_*)
@@ -20,8 +20,12 @@
  *     36  u64  stratum
  *     44  i64  time
  *     52  u64  entry
- *     60  u8   length of the policy's name, then the name
- *      .  u16  length of the category, then the category */
+ *     60  f32  agreement
+ *     64  u64  entry that the request's own reply became; 0: none
+ *     72  u8   length of the policy's name, then the name
+ *      .  u16  length of the category, then the category
+ *
+ * Version 1 lacked the bytes 60 to 71; it is read as "no agreement, no entry". */
 #include "cache/cache_internal.h"
 
 #include "base/bytes.h"
@@ -31,7 +35,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { OUTCOME_VERSION = 1, OUTCOME_FIXED = 61 };
+enum { OUTCOME_VERSION = 2, OUTCOME_FIXED = 73, OUTCOME_FIXED_1 = 61 };
 
 /* Answers up to this many characters that differ in words differ in meaning: labels,
  * numbers, names. Longer ones say the same in many ways. A guess. */
@@ -78,6 +82,8 @@ rp_outcome_encode(const rp_outcome *outcome, rp_str policy, rp_buffer *out)
     rp_buffer_append_le64(out, outcome->stratum);
     rp_buffer_append_le64(out, (uint64_t)outcome->time);
     rp_buffer_append_le64(out, candidate->id);
+    append_float(out, outcome->agreement);
+    rp_buffer_append_le64(out, outcome->entry);
     rp_buffer_append_char(out, (char)policy_len);
     rp_buffer_append(out, (rp_str){ policy.ptr, policy_len });
     rp_buffer_append_char(out, (char)(category_len & 0xff));
@@ -88,11 +94,14 @@ rp_outcome_encode(const rp_outcome *outcome, rp_str policy, rp_buffer *out)
 rp_status
 rp_outcome_decode(rp_str bytes, rp_outcome *out, rp_str *policy)
 {
-    if (bytes.len < OUTCOME_FIXED)
+    if (bytes.len < OUTCOME_FIXED_1)
         return RP_ERR_TRUNCATED;
     const char *at = bytes.ptr;
-    if (at[0] != OUTCOME_VERSION)
+    if (at[0] < 1 || at[0] > OUTCOME_VERSION)
         return RP_ERR_STALE;
+    const size_t fixed = at[0] == 1 ? OUTCOME_FIXED_1 : OUTCOME_FIXED;
+    if (bytes.len < fixed)
+        return RP_ERR_TRUNCATED;
     if ((uint8_t)at[1] > RP_OUTCOME_FEEDBACK || (uint8_t)at[2] > 3 ||
         (signed char)at[3] < RP_JUDGE_UNASKED || (signed char)at[3] > RP_JUDGE_YES)
         return RP_ERR_CORRUPT;
@@ -111,20 +120,25 @@ rp_outcome_decode(rp_str bytes, rp_outcome *out, rp_str *policy)
                         .time = (rp_time)rp_load_le64(at + 44) };
     const uint64_t bits = rp_load_le64(at + 28);
     memcpy(&read.probability, &bits, sizeof bits);
-    const size_t policy_len = (uint8_t)at[60];
-    if (bytes.len < OUTCOME_FIXED + policy_len + 2)
+    if (fixed == OUTCOME_FIXED) {
+        read.agreement = load_float(at + 60);
+        read.entry = rp_load_le64(at + 64);
+    }
+    const size_t policy_len = (uint8_t)at[fixed - 1];
+    if (bytes.len < fixed + policy_len + 2)
         return RP_ERR_TRUNCATED;
-    const size_t category_len = rp_load_le16(at + OUTCOME_FIXED + policy_len);
-    if (bytes.len != OUTCOME_FIXED + policy_len + 2 + category_len)
-        return bytes.len < OUTCOME_FIXED + policy_len + 2 + category_len ? RP_ERR_TRUNCATED
+    const size_t category_len = rp_load_le16(at + fixed + policy_len);
+    if (bytes.len != fixed + policy_len + 2 + category_len)
+        return bytes.len < fixed + policy_len + 2 + category_len ? RP_ERR_TRUNCATED
                                                                         : RP_ERR_CORRUPT;
     if (category_len > RP_TAG_SIZE_MAX)
         return RP_ERR_CORRUPT;
-    if (!(read.probability > 0 && read.probability <= 1) || !isfinite(read.candidate.similarity))
+    if (!(read.probability > 0 && read.probability <= 1) || !isfinite(read.candidate.similarity) ||
+        !(read.agreement >= 0 && read.agreement <= 1))
         return RP_ERR_CORRUPT;
-    read.category = (rp_str){ at + OUTCOME_FIXED + policy_len + 2, category_len };
+    read.category = (rp_str){ at + fixed + policy_len + 2, category_len };
     *out = read;
-    *policy = (rp_str){ at + OUTCOME_FIXED, policy_len };
+    *policy = (rp_str){ at + fixed, policy_len };
     return RP_OK;
 }
 
@@ -156,6 +170,7 @@ rp_learn(rp_cache *cache, rp_query *query, rp_outcome_source source, bool right,
         !rp_drive_outcome(query->drive, source, &outcome))
         return false;
     outcome.right = right;
+    outcome.entry = query->kept;
     if (probability > 0 && probability < outcome.probability)
         outcome.probability = probability;
     query->neighbor_label = right;
@@ -219,7 +234,11 @@ rp_learn_from_miss(rp_cache *cache, rp_query *query, rp_str reply_text)
     const bool same = same_words(stored, reply_text);
     const bool short_ones = stored.len <= SHORT_ANSWER && reply_text.len <= SHORT_ANSWER;
     rp_entry_unref(entry);
-    return (same || short_ones) && rp_learn(cache, query, RP_OUTCOME_MISS, same, 1.0);
+    /* Of long answers only an agreement would be seen, and a policy that is told of
+     * nothing else believes that everything is right. They teach nothing. */
+    if (same)
+        query->neighbor_label = 1;
+    return short_ones && rp_learn(cache, query, RP_OUTCOME_MISS, same, 1.0);
 }
 
 /* ---- feedback ------------------------------------------------------------------------------ */

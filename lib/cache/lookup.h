@@ -117,6 +117,7 @@ typedef struct rp_query {
     /* From the look-up. */
     rp_lookup_result result;
     int neighbor_label;   /* was the candidate passed over right? -1 unknown, 0 no, 1 yes */
+    rp_entry_id kept;     /* the entry that the reply became, from rp_admit; 0: none */
     rp_drive_state *drive; /* in the arena; NULL: the semantic stage did not run */
     struct rp_query_work *work; /* internal */
 } rp_query;

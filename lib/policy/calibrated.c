@@ -18,6 +18,7 @@
  * the error budget. It looks at similarity and outcomes only. */
 #include "base/hash.h"
 #include "learner.h"
+#include "links.h"
 #include "logistic.h"
 #include "observations.h"
 #include "policy_internal.h"
@@ -29,6 +30,7 @@ typedef struct calibrated_state {
     rp_learner pooled; /* of all strata */
     rp_strata strata;  /* of rp_learner */
     rp_observation_table entries; /* verified-plus */
+    rp_links links;
 } calibrated_state;
 
 /* Deviation of entries' offsets around the pooled curve; a guess. */
@@ -38,6 +40,8 @@ static const double ENTRY_DEVIATION = 1.0;
 static const double ENTRY_CAUTION = 0.4;
 /* Share of would-be hits that is explored, where the risk is at the cut and far below. */
 static const double EXPLORE_LEAST = 0.4; /* of the share at the cut */
+/* A neighbor that is this much farther counts 1/e in the agreement; measured. */
+static const double AGREEMENT_WIDTH = 0.05;
 
 static bool
 is_plus(const rp_policy *policy)
@@ -67,6 +71,26 @@ learner_of(rp_policy *policy, rp_stratum stratum)
 
 /* ---- what an entry has shown itself -------------------------------------------------- */
 
+/* Of the other candidates, weighted by how near they are, the share that is known to
+ * share this one's answer. */
+static float
+find_agreement(const calibrated_state *state, const rp_question *question, size_t chosen)
+{
+    const rp_candidate *candidates = question->candidates;
+    const rp_entry_id group = rp_links_group(&state->links, candidates[chosen].id);
+    double all = 0, agreeing = 0;
+    for (size_t i = 0; i < question->count; i++) {
+        if (i == chosen)
+            continue;
+        const double nearness = (double)(candidates[i].similarity - candidates[0].similarity);
+        const double weight = exp(nearness / AGREEMENT_WIDTH);
+        all += weight;
+        if (rp_links_group(&state->links, candidates[i].id) == group)
+            agreeing += weight;
+    }
+    return all > 0 ? (float)(agreeing / all) : 0;
+}
+
 /* Posterior mode and deviation of an entry's offset u: prior N(0, ENTRY_DEVIATION^2),
  * each observation Bernoulli with logit model(s) + u. */
 static void
@@ -82,7 +106,7 @@ find_offset(const calibrated_state *state, const rp_learner *learner, rp_entry_i
         information = precision;
         for (size_t i = 0; i < count; i++) {
             const rp_evidence e
-                = rp_evidence_of_similarity((float)own[i].thousandths / 1000.0f);
+                = rp_evidence_of_similarity((float)own[i].thousandths / 1000.0f, 0);
             const double p = rp_logistic(rp_model_logit(&learner->model, &e) + u);
             gradient += own[i].count * (p - (own[i].right ? 1 : 0));
             information += own[i].count * p * (1 - p);
@@ -95,21 +119,18 @@ find_offset(const calibrated_state *state, const rp_learner *learner, rp_entry_i
 
 static rp_asked
 describe(const rp_policy *policy, const rp_learner *learner, const rp_question *question,
-         size_t chosen)
+         size_t chosen, float agreement)
 {
     const rp_candidate *candidate = &question->candidates[chosen];
     rp_asked asked = { .eligible = true };
     if (is_plus(policy)) {
         double offset, deviation;
-        asked.evidence = rp_evidence_of_similarity(candidate->similarity);
+        asked.evidence = rp_evidence_of_similarity(candidate->similarity, agreement);
         find_offset(policy->state, learner, candidate->id, &offset, &deviation);
         asked.offset = (float)offset;
         asked.deviation = (float)(ENTRY_CAUTION * deviation);
     } else {
-        const float second = chosen + 1 < question->count
-                                 ? question->candidates[chosen + 1].similarity
-                                 : (float)NAN;
-        asked.evidence = rp_evidence_of(candidate, second);
+        asked.evidence = rp_evidence_of(candidate, agreement);
     }
     return asked;
 }
@@ -177,7 +198,8 @@ decide(rp_policy *policy, const rp_question *question, double random01, rp_decis
         rp_learner_ask(learner, &(rp_asked){ .eligible = false }, &own);
         return;
     }
-    const rp_asked asked = describe(policy, learner, question, out->chosen);
+    out->agreement = find_agreement(policy->state, question, out->chosen);
+    const rp_asked asked = describe(policy, learner, question, out->chosen, out->agreement);
     rp_learner_ask(learner, &asked, &own);
     const double risk = rp_learner_risk(learner, &asked.evidence, (double)asked.offset,
                                         (double)asked.deviation, bounds.z);
@@ -209,6 +231,8 @@ observe(rp_policy *policy, const rp_outcome *outcome)
 {
     calibrated_state *state = policy->state;
     const rp_candidate *candidate = &outcome->candidate;
+    if (outcome->right)
+        rp_links_join(&state->links, outcome->entry, candidate->id);
     /* Barred candidates are not what the model is asked about. */
     if (candidate->gates_fired && candidate->judge != RP_JUDGE_YES
         && !(candidate->verifier >= (float)policy->options.verifier_min))
@@ -221,10 +245,10 @@ observe(rp_policy *policy, const rp_outcome *outcome)
                              .right = outcome->right };
     double offset = 0, deviation = 0;
     if (is_plus(policy)) {
-        labelled.evidence = rp_evidence_of_similarity(candidate->similarity);
+        labelled.evidence = rp_evidence_of_similarity(candidate->similarity, outcome->agreement);
         find_offset(state, learner, candidate->id, &offset, &deviation);
     } else {
-        labelled.evidence = rp_evidence_of(candidate, outcome->similarity_second);
+        labelled.evidence = rp_evidence_of(candidate, outcome->agreement);
     }
     const double risk = rp_learner_risk(learner, &labelled.evidence, offset, 0, 0);
     const bool explored = outcome->probability < 1 || outcome->source == RP_OUTCOME_AUDIT;
@@ -246,6 +270,7 @@ create(rp_policy *policy, rp_error *error)
     rp_learner_init(&state->pooled);
     rp_strata_init(&state->strata, sizeof(rp_learner));
     rp_observations_init(&state->entries);
+    rp_links_init(&state->links);
     policy->state = state;
     return RP_OK;
 }
@@ -256,6 +281,7 @@ destroy(rp_policy *policy)
     calibrated_state *state = policy->state;
     rp_strata_fini(&state->strata);
     rp_observations_fini(&state->entries);
+    rp_links_fini(&state->links);
     free(state);
 }
 
@@ -264,16 +290,19 @@ size_bytes(const rp_policy *policy)
 {
     const calibrated_state *state = policy->state;
     return sizeof *state + rp_strata_size_bytes(&state->strata)
-           + rp_observations_size_bytes(&state->entries);
+           + rp_observations_size_bytes(&state->entries) + rp_links_size_bytes(&state->links);
 }
 
 static void
 forget(rp_policy *policy, rp_entry_id id)
 {
-    rp_observations_forget(&((calibrated_state *)policy->state)->entries, id);
+    calibrated_state *state = policy->state;
+    rp_observations_forget(&state->entries, id);
+    rp_links_forget(&state->links, id);
 }
 
-/* The pooled learner, u64 strata, each u64 stratum and its learner, the observations. */
+/* The pooled learner, u64 strata, each u64 stratum and its learner, the observations,
+ * the links. */
 static void
 save(const rp_policy *policy, rp_buffer *out)
 {
@@ -285,6 +314,7 @@ save(const rp_policy *policy, rp_buffer *out)
         rp_learner_save(rp_strata_at(&state->strata, i), out);
     }
     rp_observations_save(&state->entries, out);
+    rp_links_save(&state->links, out);
 }
 
 static bool
@@ -304,7 +334,8 @@ read_state(calibrated_state *state, rp_str bytes)
         if (!learner || !rp_learner_restore(learner, &bytes))
             return false;
     }
-    return rp_observations_restore(&state->entries, &bytes) && bytes.len == 0;
+    return rp_observations_restore(&state->entries, &bytes)
+           && rp_links_restore(&state->links, &bytes) && bytes.len == 0;
 }
 
 static rp_status
@@ -328,7 +359,7 @@ restore(rp_policy *policy, rp_str payload, rp_error *error)
         .name = name_, .summary = summary_,                                                        \
         .keys = RP_KEY_ERROR_MAX | RP_KEY_HIT_ERROR_MAX | RP_KEY_MIN_SIMILARITY                    \
                 | RP_KEY_VERIFIER_MIN | RP_KEY_AUDIT,                                              \
-        .min_similarity = -1, .version = 1, .create = create, .destroy = destroy,                  \
+        .min_similarity = -1, .version = 2, .create = create, .destroy = destroy,                  \
         .decide = decide, .observe = observe, .forget = forget, .size_bytes = size_bytes,          \
         .save = save, .restore = restore,                                                          \
     }

@@ -29,21 +29,20 @@ static const double GREY_FADE = 0.98;
 /* ---- evidence and model -------------------------------------------------------------- */
 
 rp_evidence
-rp_evidence_of_similarity(float similarity)
+rp_evidence_of_similarity(float similarity, float agreement)
 {
     rp_evidence e = { { 1 } };
     e.x[1] = (similarity - 0.85f) / 0.1f;
     /* A second slope above .93: calibration curves bend there. */
     e.x[2] = fmaxf(0, similarity - 0.93f) / 0.05f;
+    e.x[3] = agreement / 0.3f;
     return e;
 }
 
 rp_evidence
-rp_evidence_of(const rp_candidate *candidate, float similarity_second)
+rp_evidence_of(const rp_candidate *candidate, float agreement)
 {
-    rp_evidence e = rp_evidence_of_similarity(candidate->similarity);
-    const float margin = candidate->similarity - similarity_second;
-    e.x[3] = margin > 0 ? fminf(margin, 0.2f) / 0.1f : 0; /* 0 for NaN */
+    rp_evidence e = rp_evidence_of_similarity(candidate->similarity, agreement);
     if (!isnan(candidate->alignment))
         e.x[4] = (candidate->alignment - 0.6f) / 0.2f;
     e.x[5] = -(float)__builtin_popcount(candidate->gates_noted);
@@ -55,18 +54,17 @@ rp_evidence_of(const rp_candidate *candidate, float similarity_second)
     return e;
 }
 
-/* Weights that evidence can only raise: the more similar, the likelier right. The
- * margin (3) and the constant (0) are free. */
+/* Weights that evidence can only raise: the more similar, the likelier right. */
 static bool
 is_monotone(size_t feature)
 {
-    return feature != 0 && feature != 3;
+    return feature != 0;
 }
 
 void
 rp_model_init(rp_model *model)
 {
-    *model = (rp_model){ .weight = { -1.0, 1.6, 0.8, 0, 0.2, 0.3, 1, 2 } };
+    *model = (rp_model){ .weight = { -1.0, 1.6, 0.8, 0.2, 0.2, 0.3, 1, 2 } };
     for (size_t i = 0; i < RP_FEATURES; i++)
         model->covariance[i][i] = i < 3 ? 0.5 : 0.1;
 }

@@ -35,9 +35,9 @@ enum {
 typedef struct rp_evidence {
     float x[RP_FEATURES];
 } rp_evidence;
-rp_evidence rp_evidence_of(const rp_candidate *candidate, float similarity_second);
-/* Similarity only, for policies that look at nothing else. */
-rp_evidence rp_evidence_of_similarity(float similarity);
+rp_evidence rp_evidence_of(const rp_candidate *candidate, float agreement);
+/* Similarity and agreement only, for policies that look at nothing else. */
+rp_evidence rp_evidence_of_similarity(float similarity, float agreement);
 
 typedef struct rp_model {
     double weight[RP_FEATURES];

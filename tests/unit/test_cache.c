@@ -1057,6 +1057,8 @@ test_a_miss_teaches_what_its_reply_shows(void **state)
         { "red green blue one two four nine", " yes. ", true, 1 },
         { "red green blue one two four ten", "No.", true, 0 },
         { "long one two five six seven nine ten", "Whatever the sky brings; and it is a matter of taste too.", false, -1 },
+        /* Agreement alone would be a biased teacher. */
+        { "long one two five six seven nine two", "It depends on the weather, and on the people who come along with you.", false, 1 },
     };
     for (size_t i = 0; i < RP_COUNT(cases); i++) {
         rp_arena arena;
@@ -1082,6 +1084,7 @@ test_an_outcome_survives_its_bytes_and_damage_is_seen(void **state)
     const rp_outcome outcome = { .stratum = 0x1122334455667788u, .category = RP_STR("faq"),
                                  .time = -5, .similarity_second = 0.5f, .right = true,
                                  .source = RP_OUTCOME_AUDIT, .probability = 0.125,
+                                 .agreement = 0.75f, .entry = 78,
                                  .candidate = { .id = 77, .similarity = 0.9f, .alignment = NAN,
                                                 .gates_fired = 5, .gates_noted = 2,
                                                 .verifier = 0.25f, .judge = RP_JUDGE_UNSURE } };
@@ -1098,15 +1101,23 @@ test_an_outcome_survives_its_bytes_and_damage_is_seen(void **state)
     assert_int_equal(read.candidate.judge, RP_JUDGE_UNSURE);
     assert_true(read.probability == 0.125 && read.candidate.id == 77);
     assert_int_equal(read.candidate.gates_fired, 5);
+    assert_true(read.agreement == 0.75f && read.entry == 78);
     for (size_t cut = 0; cut < bytes.len; cut++) {
         const rp_str guarded = { rp_test_guarded(bytes.ptr, cut), cut };
         assert_int_equal(rp_outcome_decode(guarded, &read, &policy), RP_ERR_TRUNCATED);
     }
-    bytes.ptr[0] = 9;
-    assert_int_equal(rp_outcome_decode(rp_buffer_str(&bytes), &read, &policy), RP_ERR_STALE);
-    bytes.ptr[0] = 1;
     bytes.ptr[1] = 9;
     assert_int_equal(rp_outcome_decode(rp_buffer_str(&bytes), &read, &policy), RP_ERR_CORRUPT);
+    bytes.ptr[1] = RP_OUTCOME_AUDIT;
+    /* Version 1, as earlier programs wrote it: without agreement and entry. */
+    memmove(bytes.ptr + 60, bytes.ptr + 72, bytes.len - 72);
+    bytes.ptr[0] = 1;
+    const rp_str first = { bytes.ptr, bytes.len - 12 };
+    assert_int_equal(rp_outcome_decode(first, &read, &policy), RP_OK);
+    assert_str_equal(read.category, RP_STR("faq"));
+    assert_true(read.agreement == 0 && read.entry == 0 && read.candidate.id == 77);
+    bytes.ptr[0] = 9;
+    assert_int_equal(rp_outcome_decode(rp_buffer_str(&bytes), &read, &policy), RP_ERR_STALE);
     rp_buffer_fini(&bytes);
 }
 
