@@ -25,6 +25,7 @@ enum {
     ROUNDS = 4,            /* of k-means; a guess */
     STEP_VECTORS = 16,     /* trained on or listed with one added vector: a guess: some 50 us of work */
     SPLIT_ROUNDS = 4,
+    SPLIT_SHARE = 8,       /* each half has more than one in so many; a guess */
     PROBE_SHARE = 8,       /* a search looks at one in so many vectors; measured: bench search */
     PROBE_MIN = 4096,      /* but at this many at least; a guess */
 };
@@ -296,31 +297,44 @@ normalize(double *sums, size_t dim, float *out)
         out[i] = (float)(sums[i] * scale);
 }
 
+typedef struct placed {
+    float likeness;
+    uint32_t place;
+} placed;
+
+static int
+compare_placed(const void *a, const void *b)
+{
+    const placed *x = a, *y = b;
+    if (x->likeness != y->likeness)
+        return x->likeness < y->likeness ? -1 : 1;
+    return x->place < y->place ? -1 : x->place > y->place;
+}
+
 /* Two means of the listed vectors; sides[place] says whose each is. Returns how many
- * are on the second side. */
+ * are on the second side. `order` has room for all. */
 static uint32_t
 part(const inverted *list, const flat *flat_list, const shape *s, float centroids[2][RP_DIM_MAX + CODE_PAD],
-     uint8_t *sides)
+     placed *order, uint8_t *sides)
 {
     float vector[RP_DIM_MAX + CODE_PAD];
     double sums[2][RP_DIM_MAX];
     const uint32_t count = count_of(list);
-    uint32_t first = 0, second_count = 0;
+    uint32_t first = 0, second_count = 0, live = 0;
     while (slot_at(list, s, first) == SLOT_NONE)
         first++;
     read_padded(flat_list, s, slot_at(list, s, first), centroids[0]);
-    float least = INFINITY;
     for (uint32_t place = first; place < count; place++) {
         const uint32_t slot = slot_at(list, s, place);
         if (slot == SLOT_NONE)
             continue;
         read_padded(flat_list, s, slot, vector);
-        const float found = s->kernels->dot(vector, centroids[0], s->dim);
-        if (found < least) {
-            least = found;
-            memcpy(centroids[1], vector, s->dim * sizeof *vector);
-        }
+        order[live++] = (placed){ s->kernels->dot(vector, centroids[0], s->dim), place };
     }
+    /* One that is far away, but not among the SPLIT_SHARE-th that are farthest: a few strays
+     * would be a side of their own, too small for a list. */
+    qsort(order, live, sizeof *order, compare_placed);
+    read_padded(flat_list, s, slot_at(list, s, order[live / SPLIT_SHARE].place), centroids[1]);
     for (int round = 0; round < SPLIT_ROUNDS; round++) {
         memset(sums, 0, sizeof sums);
         second_count = 0;
@@ -369,13 +383,19 @@ split(ivf *lists, const flat *flat_list, const shape *s, retirer *r, uint32_t nu
     inverted *old = list_at(lists->now, number);
     const uint32_t live = live_of(old);
     old->split_at = live * 2; /* if it does not come apart now */
-    uint8_t *sides = lists->now->count < lists->list_max ? malloc(count_of(old)) : NULL;
-    if (!sides)
+    if (lists->now->count >= lists->list_max)
         return;
+    uint8_t *sides = malloc(count_of(old));
+    placed *order = malloc(live * sizeof *order);
+    if (!sides || !order) {
+        free(sides);
+        free(order);
+        return;
+    }
     float centroids[2][RP_DIM_MAX + CODE_PAD] = { { 0 } }, vector[RP_DIM_MAX + CODE_PAD];
-    const uint32_t second_count = part(old, flat_list, s, centroids, sides);
+    const uint32_t second_count = part(old, flat_list, s, centroids, order, sides);
     inverted *halves[2] = { NULL, NULL };
-    if (second_count > live / 8 && second_count < live - live / 8) {
+    if (second_count > live / SPLIT_SHARE && second_count < live - live / SPLIT_SHARE) {
         halves[0] = make_inverted(s, live - second_count, r);
         halves[1] = make_inverted(s, second_count, r);
     }
@@ -389,6 +409,7 @@ split(ivf *lists, const flat *flat_list, const shape *s, retirer *r, uint32_t nu
     }
     done = done && publish_halves(lists, s, r, number, halves, centroids);
     free(sides);
+    free(order);
     if (done) {
         retire_inverted(old, s, r);
         return;

@@ -4,7 +4,6 @@
  * removals moved vectors about, a wrong order of equals. A random sequence of
  * additions, removals and searches is replayed on a plain array, the oracle; the
  * seed is fixed and printed. */
-#include "base/clock.h"
 #include "base/random.h"
 #include "math/scan.h"
 #include "test_support.h"
@@ -551,21 +550,26 @@ test_searches_find_what_stays_while_lists_are_made_and_split(void **state)
     pthread_t threads[2];
     for (int i = 0; i < 2; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, search_for_the_staying, &load), 0);
-    size_t lists_first = 0, lists_before = 0;
-    bool split = false;
-    /* How soon lists are made and split depends on when the searchers let go of what they
-     * see, and a preempted one may delay it. So the new topic, which no list was made for,
-     * comes only once there are lists, and all goes on until one of them was split. */
-    const int64_t give_up_ns = rp_monotonic_ns() + 300 * INT64_C(1000000000);
-    for (int step = 0; step < 14000 || (!split && rp_monotonic_ns() < give_up_ns); step++) {
-        const size_t lists = rp_index_lists(index);
-        lists_first = lists_first ? lists_first : lists;
-        split = split || (lists_before && lists > lists_before); /* old topics' ones are dropped */
-        lists_before = lists;
+    /* While nothing is removed it is the additions alone that decide when lists are made and
+     * split: however the searchers are scheduled, a split happens under their eyes. */
+    size_t lists_first = 0;
+    for (size_t at = STAYING; at < LISTS_LIVE; at++) {
+        const bool late = at > LISTS_LIVE / 2 + LISTS_LIVE / 8;
+        rows[at].id = LISTS_LIVE + at;
+        draw_listed(&random, late, rows[at].vector);
+        assert_int_equal(rp_index_add(index, scope_of(1), rows[at].id, rows[at].vector), RP_OK);
+        if (!late)
+            lists_first = rp_index_lists(index);
+    }
+    const size_t lists_then = rp_index_lists(index);
+    print_message("%zu lists, then %zu\n", lists_first, lists_then);
+    /* Then vectors come and go, lists are split and dropped; that depends on when the
+     * searchers let go of what they see. */
+    for (int step = 0; step < 10000; step++) {
         const size_t at = STAYING + rp_random_below(&random, LISTS_LIVE - STAYING);
         if (!rows[at].id) {
             rows[at].id = (rp_entry_id)(step + 2) * LISTS_LIVE + at;
-            draw_listed(&random, step > 4500 && lists_first, rows[at].vector);
+            draw_listed(&random, true, rows[at].vector);
             assert_int_equal(rp_index_add(index, scope_of(1), rows[at].id, rows[at].vector), RP_OK);
         } else if (rp_random_below(&random, 4) == 0) {
             assert_true(rp_index_remove(index, rows[at].id));
@@ -575,7 +579,7 @@ test_searches_find_what_stays_while_lists_are_made_and_split(void **state)
     atomic_store(&done, true);
     for (int i = 0; i < 2; i++)
         pthread_join(threads[i], NULL);
-    assert_true(lists_first > 0 && split);
+    assert_true(lists_first > 0 && lists_then > lists_first);
     rp_index_free(index);
     free(rows);
 }
