@@ -10,17 +10,12 @@ from proxy import Proxy  # noqa: E402
 from upstream import Upstream  # noqa: E402
 
 
-@pytest.fixture(scope="session")
-def upstream_of_session():
+@pytest.fixture
+def upstream():
+    """One for each test: what an earlier test's proxy sent last is not counted here."""
     service = Upstream()
     yield service
     service.stop()
-
-
-@pytest.fixture
-def upstream(upstream_of_session):
-    upstream_of_session.reset()
-    return upstream_of_session
 
 
 @pytest.fixture

@@ -6,10 +6,31 @@ import re
 import signal
 import subprocess
 import threading
+import time
 
 BINARY = os.environ.get("REPRISE_BINARY", "build/reprise")
-# Sanitizers make everything slower; nothing here fails for being slow, but for never ending.
-PATIENCE = 60
+# Sanitizers and busy machines make everything slower; nothing here fails for being slow, but
+# for never ending.
+PATIENCE = 120
+
+
+def wait_until(condition, message):
+    until = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < until, message
+        time.sleep(0.02)
+
+
+def while_it_lasts(attempt):
+    """attempt(seconds) begins something that lasts that long, and says what it saw meanwhile.
+    If the machine was so busy that the time was over before, again with a longer one. Gives
+    the seconds and what was seen."""
+    for seconds in (1, 5, 30):
+        begun = time.monotonic()
+        seen = attempt(seconds)
+        if time.monotonic() - begun < seconds:
+            return seconds, seen
+    raise AssertionError("half a minute was not enough for a few requests")
 
 
 class Reply:
@@ -90,11 +111,39 @@ class Proxy:
         self.listening.set()
 
     def wait_for_line(self, text):
-        for _ in range(PATIENCE * 20):
-            if any(text in line for line in self.lines):
-                return
-            threading.Event().wait(0.05)
-        raise AssertionError("no line with %r in: %s" % (text, "".join(self.lines)))
+        """The first line with `text`."""
+        def found():
+            return [line for line in self.lines if text in line]
+        wait_until(found, "no line with %r" % text)
+        return found()[0]
+
+    @property
+    def admin_address(self):
+        line = self.wait_for_line("admin listener on ")
+        host, _, port = re.search(r"admin listener on (\S+?),", line).group(1).rpartition(":")
+        return host, int(port)
+
+    def metric(self, name):
+        """The sum of its samples."""
+        connection = http.client.HTTPConnection(*self.admin_address, timeout=PATIENCE)
+        try:
+            connection.request("GET", "/metrics")
+            lines = connection.getresponse().read().decode().splitlines()
+        finally:
+            connection.close()
+        return sum(float(line.split(" ")[-1]) for line in lines
+                   if line.startswith((name + " ", name + "{")))
+
+    def wait_for_metric(self, name, value):
+        wait_until(lambda: self.metric(name) >= value, "%s never became %d" % (name, value))
+
+    def wait_for_followers(self, count):
+        """Until so many requests wait for another's upstream call."""
+        self.wait_for_metric("reprise_in_flight_followers", count)
+
+    def wait_for_leavers(self, count):
+        """Until the server has seen so many clients leave."""
+        self.wait_for_metric("reprise_clients_gone_total", count)
 
     def signal(self, number):
         self.process.send_signal(number)
@@ -108,7 +157,7 @@ class Proxy:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 raise AssertionError("the server did not stop")
-        self.watcher.join(10)
+        self.watcher.join(PATIENCE)
         said = "".join(self.lines)
         assert "Sanitizer" not in said and "Assertion" not in said, said
         assert self.process.returncode == 0, (self.process.returncode, said)
@@ -136,14 +185,16 @@ class Proxy:
         return self.call(body=chat_body(prompt, **fields), headers=headers, key=key)
 
     def wait_for_hit(self, prompt, headers=None, **arguments):
-        """An entry enters the index after its commit, so a paraphrase may come too soon."""
-        for _ in range(PATIENCE * 20):
+        """An entry enters the index after its commit, and one whose look-up made no vector
+        is kept by another thread after its reply: what asks at once may come too soon."""
+        until = time.monotonic() + PATIENCE
+        while True:
             reply = self.chat(prompt, {**(headers or {}), "Cache-Control": "only-if-cached"},
                               **arguments)
             if reply.status != 504:
                 return reply
-            threading.Event().wait(0.05)
-        raise AssertionError("never a hit: " + str(reply.reason))
+            assert time.monotonic() < until, "never a hit: " + str(reply.reason)
+            time.sleep(0.02)
 
     def accept(self, key="sk-test-1"):
         """Let the upstream accept this key, so that it may get hits."""

@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import re
+import socket
 import subprocess
 import threading
 
@@ -19,10 +20,7 @@ from proxy import BINARY, PATIENCE, Reply, chat_body
 
 class Admin:
     def __init__(self, proxy):
-        proxy.wait_for_line("admin listener on ")
-        line = next(l for l in proxy.lines if "admin listener on " in l)
-        host, _, port = re.search(r"admin listener on (\S+?),", line).group(1).rpartition(":")
-        self.address = (host, int(port))
+        self.address = proxy.admin_address
         with open(proxy.folder + "/data/admin.token") as file:
             self.token = file.read().strip()
         assert os.stat(proxy.folder + "/data/admin.token").st_mode & 0o777 == 0o600
@@ -238,7 +236,10 @@ def test_the_commands_talk_to_a_server(proxy, admin, tmp_path):
     assert run(admin, "lookup", "--nonsense").returncode == 2
     refused = run(admin, "flush")
     assert refused.returncode == 1 and "confirm" in refused.stderr
-    nobody = subprocess.run([BINARY, "stats", "--admin", "http://127.0.0.1:9"], capture_output=True, text=True)
+    with socket.socket() as silent:  # bound, so that nobody else listens there, and never listened on
+        silent.bind(("127.0.0.1", 0))
+        url = "http://127.0.0.1:%d" % silent.getsockname()[1]
+        nobody = subprocess.run([BINARY, "stats", "--admin", url], capture_output=True, text=True)
     assert nobody.returncode == 1 and "is `reprise serve` running there?" in nobody.stderr
 
 

@@ -5,6 +5,7 @@ Each refused request is followed by another one that must never be answered: two
 would mean that the server and a proxy before it disagree where a request ends."""
 import json
 import socket
+import time
 
 import pytest
 
@@ -35,10 +36,15 @@ def connect(address):
     return socket.create_connection(address, timeout=PATIENCE)
 
 
-def read_all(connection):
+def read_all(connection, may_be_reset=False):
     parts = []
     while True:
-        part = connection.recv(65536)
+        try:
+            part = connection.recv(65536)
+        except ConnectionResetError:
+            if not may_be_reset:
+                raise
+            part = b""
         if not part:
             return b"".join(parts)
         parts.append(part)
@@ -94,7 +100,8 @@ def test_a_body_over_the_limit_hears_why(address):
                 connection.sendall(b" " * 65536)
         except (BrokenPipeError, ConnectionResetError):
             pass
-        assert status(read_all(connection)) == 413
+        # A server reads on for two seconds only; on a busy machine we may be slower.
+        assert status(read_all(connection, may_be_reset=True)) == 413
 
 
 def test_chunks_with_extensions_and_trailers_are_understood(address):
@@ -151,16 +158,15 @@ def test_dripping_ends_at_an_absolute_deadline(start, start_bytes):
     with connect(server.address) as connection:
         connection.sendall(start_bytes)
         connection.settimeout(0.02)
-        for _ in range(PATIENCE * 50):
+        until = time.monotonic() + PATIENCE
+        while True:
             try:
                 reply = connection.recv(65536)
                 break
             except socket.timeout:
-                pass
+                assert time.monotonic() < until, "it may drip for ever"
             try:
                 connection.sendall(b"a")
             except (BrokenPipeError, ConnectionResetError):
                 pass  # closed: what it said is read next
-        else:
-            raise AssertionError("it may drip for ever")
         assert status(reply) == 408

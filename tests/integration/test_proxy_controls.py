@@ -3,6 +3,8 @@ import time
 
 import pytest
 
+from proxy import while_it_lasts
+
 
 def test_no_cache_asks_again_and_keeps_the_new_answer(proxy, upstream):
     first = proxy.chat("Hello")
@@ -52,11 +54,16 @@ def test_a_stale_wish_is_a_miss(proxy):
 
 
 def test_a_lifetime_of_ones_own(proxy):
-    proxy.chat("Hello", headers={"X-Reprise-TTL": "1"})
-    hit = proxy.chat("Hello")
-    assert hit.cache == "hit" and "ttl=0" in hit.headers["cache-status"]
-    time.sleep(1.2)
-    assert proxy.chat("Hello").cache == "miss"
+    def ask_twice(seconds):
+        prompt = "Hello for %d seconds" % seconds
+        proxy.chat(prompt, headers={"X-Reprise-TTL": str(seconds)})
+        return prompt, proxy.chat(prompt)
+
+    seconds, (prompt, hit) = while_it_lasts(ask_twice)
+    assert hit.cache == "hit"
+    assert 0 <= int(hit.headers["cache-status"].split("ttl=")[1].split(";")[0]) < seconds
+    time.sleep(seconds + 0.2)
+    assert proxy.chat(prompt).cache == "miss"
 
 
 def test_controls_in_the_body_are_not_forwarded(proxy, upstream):

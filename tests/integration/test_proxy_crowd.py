@@ -7,11 +7,10 @@ import json
 import resource
 import select
 import socket
-import threading
 
 import pytest
 
-from proxy import PATIENCE, chat_body
+from proxy import PATIENCE, chat_body, wait_until
 
 CROWD = 500
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer sk-test-1\r\n"
@@ -57,14 +56,6 @@ def closed(connection):
     return False
 
 
-def wait_until(condition, message):
-    for _ in range(PATIENCE * 20):
-        if condition():
-            return
-        threading.Event().wait(0.05)
-    raise AssertionError(message)
-
-
 def test_a_crowd_of_idle_connections_costs_little_and_hinders_nobody(proxy, crowd):
     proxy.chat("warm")
     before = memory(proxy)
@@ -90,7 +81,8 @@ def test_a_crowd_of_idle_connections_costs_little_and_hinders_nobody(proxy, crow
 
 
 def test_dripping_heads_and_bodies_hinder_nobody_and_end(start, crowd):
-    server = start("head_timeout: 2s\nbody_timeout: 2s\n")
+    # Longer than any of our own requests takes to arrive, even on a busy machine.
+    server = start("head_timeout: 5s\nbody_timeout: 5s\n")
     server.accept()
     drips = crowd(server, CROWD)
     for at, connection in enumerate(drips):

@@ -10,17 +10,20 @@ import time
 
 import pytest
 
-from proxy import chat_body
+from proxy import PATIENCE, chat_body, wait_until
 from test_proxy_flight import open_chat
 
 
+@pytest.fixture
 def closed_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+    """Bound, so that nobody else gets it meanwhile, and never listened on."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        yield silent.getsockname()[1]
 
 
-def test_an_upstream_that_is_down_is_a_502_in_the_protocols_words(start):
-    proxy = start(upstreams="[ { name: down, url: http://127.0.0.1:%d } ]" % closed_port())
+def test_an_upstream_that_is_down_is_a_502_in_the_protocols_words(start, closed_port):
+    proxy = start(upstreams="[ { name: down, url: http://127.0.0.1:%d } ]" % closed_port)
     reply = proxy.chat("Hello")
     assert (reply.status, reply.cache) == (502, "miss")
     assert reply.json["error"]["code"] == "upstream_unreachable"
@@ -36,10 +39,8 @@ def test_an_upstream_that_is_down_is_a_502_in_the_protocols_words(start):
 
 def test_a_silent_upstream_is_a_504(start, upstream):
     proxy = start(upstreams="[ { name: t, url: %s, first_byte_timeout: 1s } ]" % upstream.url)
-    begun = time.monotonic()
     reply = proxy.chat("Hello", headers={"X-Test": "stall"})
     assert (reply.status, reply.json["error"]["code"]) == (504, "upstream_timeout")
-    assert time.monotonic() - begun < 20
 
 
 @pytest.mark.parametrize("wish", ["reset", "garbage"])
@@ -64,13 +65,10 @@ def test_errors_of_the_upstream_arrive_as_they_are(proxy, upstream, status):
 
 
 def test_a_client_that_leaves_mid_stream_aborts_and_stores_nothing(proxy, upstream):
-    client = open_chat(proxy, "Long story " * 50, "pace=0.02", stream=True)
+    client = open_chat(proxy, "Long story " * 50, "gate-mid", stream=True)
     assert client.recv(100)
     client.close()
-    until = time.monotonic() + 20
-    while upstream.broken_pipes == 0:
-        assert time.monotonic() < until, "the upstream call was not aborted"
-        time.sleep(0.02)
+    wait_until(lambda: upstream.broken_pipes, "the upstream call was not aborted")
     assert proxy.chat("Long story " * 50, stream=True).cache == "miss"
 
 
@@ -80,13 +78,10 @@ def test_finish_on_disconnect_finishes_and_stores(start, upstream):
     client = open_chat(proxy, "Long story", "gate-mid", stream=True)
     assert client.recv(100)
     client.close()
-    time.sleep(0.2)
+    proxy.wait_for_leavers(1)
+    assert upstream.broken_pipes == 0
     upstream.gate.set()
-    for _ in range(200):
-        if proxy.chat("Long story", {"Cache-Control": "only-if-cached"}).status == 200:
-            return
-        time.sleep(0.05)
-    pytest.fail("the reply was not stored")
+    assert proxy.wait_for_hit("Long story").status == 200
 
 
 @pytest.mark.parametrize("body,status,code", [
@@ -125,7 +120,7 @@ def test_a_body_over_cacheable_max_is_streamed_through(start, upstream):
 
 def test_a_slow_reader_holds_the_upstream_back(proxy, upstream):
     size = 64 << 20
-    client = socket.create_connection(proxy.address, timeout=60)
+    client = socket.create_connection(proxy.address, timeout=PATIENCE)
     client.sendall(b"GET /v1/blob HTTP/1.1\r\nHost: x\r\nX-Test: large=%d\r\n"
                    b"Connection: close\r\n\r\n" % size)
     time.sleep(1)

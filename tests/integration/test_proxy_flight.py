@@ -13,16 +13,16 @@ import time
 
 import pytest
 
-from proxy import chat_body
+from proxy import PATIENCE, chat_body, wait_until
 
 
 def ask_in_background(pool, proxy, upstream, count, **arguments):
     """Start `count` equal requests; return when the first reached the upstream and the
-    others have had time to join it."""
+    others have joined it."""
     futures = [pool.submit(proxy.chat, **arguments)]
     upstream.wait_for(1)
     futures += [pool.submit(proxy.chat, **arguments) for _ in range(count - 1)]
-    time.sleep(0.5)
+    proxy.wait_for_followers(count - 1)
     return futures
 
 
@@ -76,19 +76,23 @@ def test_followers_go_on_alone_when_the_leader_fails(proxy, upstream, failure):
         leader = pool.submit(proxy.chat, "Same", {"X-Test": "gate," + failure})
         upstream.wait_for(1)
         followers = [pool.submit(proxy.chat, "Same") for _ in range(3)]
-        time.sleep(0.5)
+        proxy.wait_for_followers(3)
         assert upstream.count() == 1
         upstream.gate.set()
         assert leader.result().status == {"reset": 502}.get(failure, int(failure[-3:] if failure != "reset" else 0))
         replies = [follower.result() for follower in followers]
-    assert all(reply.status == 200 and reply.cache == "miss" for reply in replies)
+    # Each asks for itself, unless one of the others has come back by then.
+    assert all(reply.status == 200 for reply in replies)
+    caches = [reply.cache for reply in replies]
+    assert "miss" in caches and set(caches) <= {"miss", "hit"}
     assert not any("collapsed" in reply.headers["cache-status"] for reply in replies)
-    assert upstream.count() >= 4  # the first may have been tried twice (reset)
+    # The first may have been tried twice (reset).
+    assert upstream.count() >= 1 + caches.count("miss")
 
 
 def open_chat(proxy, prompt, wish, key="sk-test-1", **fields):
     """A request on a plain socket that can be left at any time."""
-    connection = socket.create_connection(proxy.address, timeout=30)
+    connection = socket.create_connection(proxy.address, timeout=PATIENCE)
     body = json.dumps(chat_body(prompt, **fields)).encode()
     connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "
                        + key.encode() + b"\r\nX-Test: " + wish.encode()
@@ -103,9 +107,9 @@ def test_a_leader_that_leaves_does_not_harm_those_who_follow(proxy, upstream, st
     upstream.wait_for(1)
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         followers = [pool.submit(proxy.chat, "Same", stream=stream) for _ in range(3)]
-        time.sleep(0.5)
+        proxy.wait_for_followers(3)
         leader.close()
-        time.sleep(0.3)
+        proxy.wait_for_leavers(1)
         upstream.gate.set()
         replies = [follower.result() for follower in followers]
     assert upstream.count() == 1
@@ -114,32 +118,28 @@ def test_a_leader_that_leaves_does_not_harm_those_who_follow(proxy, upstream, st
 
 
 def test_when_all_have_left_the_upstream_is_left_too(proxy, upstream):
-    leader = open_chat(proxy, "Same", "gate-mid,pace=0.05", stream=True)
+    leader = open_chat(proxy, "Same", "gate-mid", stream=True)
     upstream.wait_for(1)
     follower = open_chat(proxy, "Same", "", stream=True)
-    time.sleep(0.3)
+    proxy.wait_for_followers(1)
     leader.close()
-    time.sleep(0.2)
+    proxy.wait_for_leavers(1)
+    assert upstream.broken_pipes == 0  # for the follower
     follower.close()
-    time.sleep(0.2)
-    upstream.gate.set()
-    until = time.monotonic() + 20
-    while upstream.broken_pipes == 0:
-        assert time.monotonic() < until, "the upstream call was not aborted"
-        time.sleep(0.02)
+    wait_until(lambda: upstream.broken_pipes, "the upstream call was not aborted")
     assert proxy.chat("Same", stream=True).cache == "miss"
 
 
 def test_a_slow_follower_gets_every_event(proxy, upstream):
-    connection = http.client.HTTPConnection(*proxy.address, timeout=30)
+    connection = http.client.HTTPConnection(*proxy.address, timeout=PATIENCE)
     leader = open_chat(proxy, "Slow " * 200, "gate-mid", stream=True)
     upstream.wait_for(1)
     connection.request("POST", "/v1/chat/completions",
                        json.dumps(chat_body("Slow " * 200, stream=True)),
                        {"Authorization": "Bearer sk-test-1"})
-    time.sleep(0.3)
+    proxy.wait_for_followers(1)
     upstream.gate.set()
-    time.sleep(0.5)
+    time.sleep(0.5)  # it has all of it to read when it begins
     reply = connection.getresponse()
     text = reply.read().decode()
     assert text.endswith("data: [DONE]\n\n")
@@ -160,7 +160,7 @@ def keep_the_pool_busy(proxy, pool, encoder):
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_the_first_request_of_a_credential_is_not_fetched_twice(start, upstream, encoder, stream):
-    proxy = start("threads: { loops: 1 }\nlookup_deadline: 10s", model=encoder)
+    proxy = start("threads: { loops: 1 }\nlookup_deadline: 60s", model=encoder)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         slow = keep_the_pool_busy(proxy, pool, encoder)
         first = proxy.chat("How do I reset my PIN?", stream=stream)
@@ -176,7 +176,7 @@ def test_the_first_request_of_a_credential_is_not_fetched_twice(start, upstream,
 
 
 def test_a_reply_that_waits_for_a_verdict_is_not_fetched_twice(start, upstream, encoder):
-    proxy = start("threads: { loops: 1 }\nlookup_deadline: 10s\n"
+    proxy = start("threads: { loops: 1 }\nlookup_deadline: 60s\n"
                   "routes: [ { match: { model: '*' }, cache: { policy: verified } } ]",
                   model=encoder)
     proxy.accept()

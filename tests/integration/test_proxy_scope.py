@@ -3,6 +3,9 @@
 What could go wrong: two callers share by accident; a caller without a credential, or with
 one that was revoked, is answered from the store.
 """
+import time
+
+from proxy import wait_until, while_it_lasts
 
 
 def test_callers_with_different_keys_share_nothing(proxy, upstream):
@@ -38,11 +41,14 @@ def test_a_revoked_key_gets_no_hits(proxy, upstream):
 
 
 def test_an_acceptance_ends_with_credential_ttl(start, upstream):
-    import time
-    proxy = start("credential_ttl: 1s")
-    proxy.chat("Hello")
-    assert proxy.chat("Hello").cache == "hit"
-    time.sleep(1.1)
+    def ask_twice(seconds):
+        proxy = start("credential_ttl: %ds" % seconds)
+        proxy.chat("Hello")
+        return proxy, proxy.chat("Hello")
+
+    seconds, (proxy, hit) = while_it_lasts(ask_twice)
+    assert hit.cache == "hit"
+    time.sleep(seconds + 0.1)
     assert proxy.chat("Hello").cache == "miss"
 
 
@@ -96,11 +102,13 @@ def test_personal_prompts_answer_the_same_user_only(proxy):
 
 
 def test_no_secret_and_no_prompt_reaches_logs(proxy):
-    import time
+    def logged():
+        with open(proxy.access_log) as file:
+            return file.read()
+
     proxy.chat("zebra crossing prompt", key="sk-very-secret")
     proxy.chat("zebra crossing prompt", key="sk-very-secret")
-    time.sleep(0.3)
-    with open(proxy.access_log) as file:
-        text = file.read() + "".join(proxy.lines)
+    wait_until(lambda: '"outcome":"hit"' in logged() and '"outcome":"miss"' in logged(),
+               "the two requests are never logged")
+    text = logged() + "".join(proxy.lines)
     assert "zebra" not in text and "very-secret" not in text
-    assert '"outcome":"hit"' in text and '"outcome":"miss"' in text

@@ -11,7 +11,7 @@ import pytest
 # The shipped default (0.95) rarely accepts a real paraphrase; here the mechanism is
 # tested, so the threshold is lower.
 LOOSE = "routes: [ { match: { model: '*' }, cache: { policy: 'static:min_similarity=0.8' } } ]"
-PATIENT = "lookup_deadline: 10s\n"
+PATIENT = "lookup_deadline: 60s\n"
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import openai
 import pytest
 
 from mock import Mock
+from proxy import PATIENCE
 
 numbers = itertools.count()
 WORDS = ["alder", "beech", "cedar", "ebony", "fir", "ginkgo", "hazel", "ivory", "juniper", "larch"]
@@ -44,7 +45,7 @@ def server(start, mock):
 @pytest.fixture
 def client(server):
     return openai.OpenAI(base_url="http://%s:%d/v1" % server.address, api_key="sk-test-1",
-                         max_retries=0, timeout=30)
+                         max_retries=0, timeout=PATIENCE)
 
 
 def ask(client, text, **fields):
@@ -265,7 +266,7 @@ def test_the_node_package_gets_its_answers(server, tmp_path):
     program.write_text(NODE_PROGRAM)
     os.symlink(folder, tmp_path / "node_modules")
     said = subprocess.run(["node", str(program), "http://%s:%d/v1" % server.address, prompt()],
-                          capture_output=True, text=True, timeout=60)
+                          capture_output=True, text=True, timeout=PATIENCE)
     assert said.returncode == 0, said.stderr
     result = json.loads(said.stdout)
     assert result["first"] == result["second"] == result["streamed"]

@@ -11,11 +11,10 @@ import signal
 import socket
 import ssl
 import subprocess
-import threading
 
 import pytest
 
-from proxy import PATIENCE, Reply, chat_body
+from proxy import PATIENCE, Reply, chat_body, wait_until
 
 
 class Certificate:
@@ -43,10 +42,7 @@ class Secured:
 
     def __init__(self, proxy, client, admin):
         self.proxy, self.client, self.admin = proxy, client, admin
-        proxy.wait_for_line("admin listener on ")
-        line = next(l for l in proxy.lines if "admin listener on " in l)
-        host, _, port = re.search(r"admin listener on (\S+?),", line).group(1).rpartition(":")
-        self.listeners = ((proxy.address, client), ((host, int(port)), admin))
+        self.listeners = ((proxy.address, client), (proxy.admin_address, admin))
 
     def connect(self, address, trust):
         return http.client.HTTPSConnection(*address, timeout=PATIENCE, context=trust)
@@ -151,12 +147,8 @@ def test_hup_takes_new_certificates_and_keeps_standing_connections(secured):
         assert not secured.renewed(address, certificate)  # not before it is told to
     secured.proxy.signal(signal.SIGHUP)
     for address, certificate in secured.listeners:
-        for _ in range(PATIENCE * 20):
-            if secured.renewed(address, certificate):
-                break
-            threading.Event().wait(0.05)
-        else:
-            raise AssertionError("never the new certificate on %s:%d" % address)
+        wait_until(lambda: secured.renewed(address, certificate),
+                   "never the new certificate on %s:%d" % address)
     for connection, before in zip(standing, sockets):
         assert get(connection, "/healthz").status in (200, 404)
         assert connection.sock is before

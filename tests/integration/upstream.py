@@ -11,7 +11,7 @@ the header X-Test (several joined by commas):
   garbage           bytes that are no HTTP
   not-json          200, but the body is no JSON
   stall             no reply until the test ends
-  gate              no reply until Upstream.gate is set
+  gate              no reply until Upstream.gate is set, or the proxy has left
   gate-mid          the head and the first events, then as `gate`
   pace=SECONDS      between the events of a stream
   finish=REASON     finish_reason
@@ -22,11 +22,14 @@ the header X-Test (several joined by commas):
   early=STATUS      answer before the body was read
 """
 import json
+import select
 import socket
 import struct
 import threading
 import time
 import zlib
+
+from proxy import PATIENCE
 
 
 class Request:
@@ -66,24 +69,24 @@ class Upstream:
     def stop(self):
         self.stopping.set()
         self.gate.set()
+        self.listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
         self.listener.close()
-
-    def reset(self):
-        with self.lock:
-            self.requests.clear()
-            self.broken_pipes = 0
-        self.gate.clear()
-        self.rejected_keys.clear()
 
     def count(self, path="/v1/chat/completions"):
         with self.lock:
             return sum(1 for request in self.requests if request.target.split("?")[0] == path)
 
-    def wait_for(self, count, path="/v1/chat/completions", seconds=10):
-        until = time.monotonic() + seconds
+    def wait_for(self, count, path="/v1/chat/completions"):
+        until = time.monotonic() + PATIENCE
         while self.count(path) < count:
             assert time.monotonic() < until, "the upstream was not asked %d times" % count
             time.sleep(0.005)
+
+    def wait_at_gate(self, connection):
+        """Until the gate is set. If the proxy leaves before, that is a broken pipe."""
+        while not self.gate.wait(0.005):
+            if select.select([connection], [], [], 0)[0] and not connection.recv(1, socket.MSG_PEEK):
+                raise BrokenPipeError
 
     # ---- connections ----
 
@@ -149,7 +152,7 @@ class Upstream:
             self.stopping.wait()
             raise Broken
         if request.wants("gate") is not None:
-            self.gate.wait(30)
+            self.wait_at_gate(connection)
         if request.wants("reset") is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             raise Broken
@@ -163,7 +166,7 @@ class Upstream:
             self._send_json(connection, int(request.wants("early")), error("early", "early"),
                             [("Connection", "close")])
             connection.shutdown(socket.SHUT_WR)
-            connection.settimeout(10)
+            connection.settimeout(PATIENCE)
             while connection.recv(1 << 20):
                 pass
             raise Broken
@@ -272,7 +275,7 @@ class Upstream:
                     "finish_reason": None}])
         for i, piece in enumerate(pieces):
             if i == 2 and request.wants("gate-mid") is not None:
-                self.gate.wait(30)
+                self.wait_at_gate(connection)
             if i == 2 and request.wants("reset-mid") is not None:
                 raise Broken
             delta = {"delta": {"content": piece}} if chat else {"text": piece}
