@@ -37,6 +37,7 @@ typedef enum rp_gate {
     RP_GATE_QUESTION,    /* type of question: who, when, how many */
     RP_GATE_STRICT,      /* opt-in: any unmatched content word */
     RP_GATE_WINDOW,      /* long texts whose windows do not all match */
+    RP_GATE_COLLISION,   /* near only because of what the stored prompt hides */
     RP_GATE_COUNT,
 } rp_gate;
 

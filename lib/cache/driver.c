@@ -213,10 +213,12 @@ drop_candidate(rp_drive_state *state, size_t at)
         state->origins[i - 1] = state->origins[i];
         state->texts[i - 1] = state->texts[i];
         state->reports[i - 1] = state->reports[i];
+        state->collision_asked[i - 1] = state->collision_asked[i];
     }
     state->count--;
     state->texts[state->count] = (rp_str){ 0 };
     state->reports[state->count] = NULL;
+    state->collision_asked[state->count] = false;
 }
 
 /* The stored prompt of a candidate, fetched once. */
@@ -378,6 +380,40 @@ refuse_hit(const rp_drive_state *state)
         return "judge";
     if (!(candidate->similarity >= state->input.min_similarity))
         return "min-similarity";
+    /* A policy that does not look at gates may not look past this one. */
+    if (candidate->gates_fired & 1u << RP_GATE_COLLISION)
+        return "gate-collision";
+    return NULL;
+}
+
+/* Whether the candidate that would be served still has to be looked at for what was added
+ * to it. */
+static bool
+wants_collision(const rp_drive_state *state, size_t at)
+{
+    return state->input.sources.collides && !state->collision_asked[at] &&
+           state->input.gates.enabled >> RP_GATE_COLLISION & 1;
+}
+
+/* NULL, or why it cannot be known. */
+static const char *
+ask_collision(rp_drive_state *state, size_t at)
+{
+    const rp_drive_sources *sources = &state->input.sources;
+    rp_candidate *candidate = &state->candidates[at];
+    bool collides = false;
+    if (!fetch_text(state, at))
+        return "collision";
+    const int64_t started = now_us(state);
+    const rp_status status =
+        sources->collides(sources->context, state->origins[at], candidate->id, state->input.prompt,
+                          state->texts[at], candidate->similarity, &collides);
+    state->collision_us += now_us(state) - started;
+    if (status != RP_OK)
+        return "collision";
+    state->collision_asked[at] = true;
+    if (collides)
+        candidate->gates_fired |= 1u << RP_GATE_COLLISION;
     return NULL;
 }
 
@@ -390,9 +426,9 @@ step(rp_drive_state *state, rp_decider *decider)
     if (!state->gated && (refusal = begin_gates(state)))
         return end_as_miss(state, refusal);
     state->gated = true;
-    /* At most one turn for each further round, and one for each candidate that the policy
-     * turns to before its gates have run. */
-    for (size_t turn = 0; turn <= RP_DRIVER_ROUNDS_MAX + RP_CANDIDATES_MAX; turn++) {
+    /* At most one turn for each further round, and two for each candidate that the policy
+     * turns to: before its gates have run, and before it was looked at for additions. */
+    for (size_t turn = 0; turn <= RP_DRIVER_ROUNDS_MAX + 2 * RP_CANDIDATES_MAX; turn++) {
         if (deadline_passed(state))
             return end_as_miss(state, "deadline");
         ask_policy(state, decider);
@@ -407,8 +443,14 @@ step(rp_drive_state *state, rp_decider *decider)
                 return end_as_miss(state, refusal);
             continue; /* does it still think so? */
         }
-        if (verdict == RP_HIT)
-            return (refusal = refuse_hit(state)) ? end_as_miss(state, refusal) : RP_DRIVE_DONE;
+        if (verdict == RP_HIT) {
+            refusal = refuse_hit(state);
+            if (!refusal && wants_collision(state, at)) {
+                if (!(refusal = ask_collision(state, at)))
+                    continue; /* does it still think so? */
+            }
+            return refusal ? end_as_miss(state, refusal) : RP_DRIVE_DONE;
+        }
         if (state->rounds == RP_DRIVER_ROUNDS_MAX)
             return end_as_miss(state, "rounds");
         state->rounds++;

@@ -57,6 +57,12 @@ typedef struct rp_drive_sources {
      * miss with reason "verifier". */
     rp_status (*verify)(void *context, size_t at, rp_str prompt, rp_str stored,
                         int64_t deadline_us, float *out);
+    /* Is the stored prompt near only because of what was added to it (evidence/collision.h)?
+     * Asked once about a candidate that would be served, if RP_GATE_COLLISION is enabled;
+     * a yes fires that gate and the policy is asked again. NULL: never asked. Fails: the
+     * request is a miss with the reason "collision". */
+    rp_status (*collides)(void *context, size_t at, rp_entry_id id, rp_str prompt, rp_str stored,
+                          float similarity, bool *out);
     void *context;
 } rp_drive_sources;
 
@@ -93,12 +99,13 @@ typedef struct rp_drive_state {
     rp_str texts[RP_CANDIDATES_MAX];            /* stored prompts, where they were needed */
     const rp_gate_report *reports[RP_CANDIDATES_MAX]; /* with_detail only; else NULL */
     const rp_features *features;                /* of the prompt, once made */
+    bool collision_asked[RP_CANDIDATES_MAX];
     rp_decision decision;
     rp_judge_question judge_question;           /* when RP_DRIVE_WANTS_JUDGE */
     bool gated;                                 /* the first gates have run */
     unsigned rounds;                            /* times the policy asked for more */
     unsigned verifier_calls, judge_calls;
-    int64_t gate_us, policy_us, verify_us;
+    int64_t gate_us, policy_us, verify_us, collision_us;
 } rp_drive_state;
 
 /* Similarity below which gates are not run: no policy we know serves such a

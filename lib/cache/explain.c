@@ -92,10 +92,12 @@ tier_label(rp_tier tier)
 
 static void
 put_gates(rp_json_writer *writer, const rp_candidate *candidate, const rp_gate_report *report,
-          uint32_t enabled)
+          uint32_t enabled, bool collision_asked)
 {
     const uint32_t spoke = candidate->gates_fired | candidate->gates_noted;
-    const uint32_t ran = isnan(candidate->alignment) ? spoke : spoke | enabled;
+    uint32_t ran = isnan(candidate->alignment) ? spoke : spoke | enabled;
+    if (!collision_asked)
+        ran &= ~(1u << RP_GATE_COLLISION); /* only who would be served is looked at */
     rp_json_key(writer, "gates");
     rp_json_open(writer, '[');
     for (int gate = 0; gate < RP_GATE_COUNT; gate++) {
@@ -128,7 +130,8 @@ put_candidate(rp_cache *cache, rp_json_writer *writer, const rp_query *query, si
     put_double(writer, "alignment", candidate->alignment);
     rp_json_key(writer, "prompt");
     rp_json_put_string(writer, entry ? entry->prompt : (rp_str){ 0 });
-    put_gates(writer, candidate, drive->reports[at], drive->input.gates.enabled);
+    put_gates(writer, candidate, drive->reports[at], drive->input.gates.enabled,
+              drive->collision_asked[at]);
     put_double(writer, "verifier", candidate->verifier);
     put_label(writer, "judge", judge_label(candidate->judge));
     if (entry) {

@@ -44,6 +44,7 @@ rp_gate_name(rp_gate gate)
     static const char *const names[RP_GATE_COUNT] = {
         "number", "date", "negation", "antonym", "entity", "code",
         "language", "unknown", "role", "question", "strict", "window",
+        "collision",
     };
     return (unsigned)gate < RP_GATE_COUNT ? names[gate] : "none";
 }
@@ -378,6 +379,7 @@ rp_policy_gate_reason(uint32_t gates_fired)
         "gate-number",   "gate-date",    "gate-negation", "gate-antonym",
         "gate-entity",   "gate-code",    "gate-language", "gate-unknown",
         "gate-role",     "gate-question", "gate-strict",  "gate-window",
+        "gate-collision",
     };
     for (unsigned g = 0; g < RP_GATE_COUNT; g++)
         if (gates_fired >> g & 1)

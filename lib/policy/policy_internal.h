@@ -75,10 +75,10 @@ extern const rp_policy_kind rp_policy_exact, rp_policy_static, rp_policy_dual, r
     rp_policy_verified_sigmoid_probability, rp_policy_verified_plus, rp_policy_adaptive,
     rp_policy_calibrated, rp_policy_judge, rp_policy_cascade, rp_policy_krites;
 
-/* Gates whose veto no verifier or judge can lift: neither could read the text, or
- * nobody compared the rest of it. */
+/* Gates whose veto no verifier or judge can lift: neither could read the text, nobody
+ * compared the rest of it, or somebody wrote it to be believed. */
 #define RP_GATES_FINAL                                                                             \
-    (1u << RP_GATE_LANGUAGE | 1u << RP_GATE_UNKNOWN | 1u << RP_GATE_WINDOW)
+    (1u << RP_GATE_LANGUAGE | 1u << RP_GATE_UNKNOWN | 1u << RP_GATE_WINDOW | 1u << RP_GATE_COLLISION)
 
 /* The least similarity that this question allows: the SPEC's own, its category's,
  * and the caller's, which is only ever stricter. */

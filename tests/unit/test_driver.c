@@ -50,6 +50,9 @@ typedef struct fixture {
     int64_t judge_takes_us;
     rp_judge_question judged;
     size_t judge_calls;
+    uint64_t colliding;      /* bit i: the candidate with id i collides */
+    size_t collision_calls;
+    rp_status collision_status;
 } fixture;
 
 static bool
@@ -75,6 +78,20 @@ verify(void *context, size_t at, rp_str prompt, rp_str stored, int64_t deadline_
     assert_true(stored.len > 0);
     *out = f->verify_value;
     return f->verify_status;
+}
+
+static rp_status
+collide(void *context, size_t at, rp_entry_id id, rp_str prompt, rp_str stored, float similarity,
+        bool *out)
+{
+    fixture *f = context;
+    f->collision_calls++;
+    assert_int_equal(f->candidates[at].id, id);
+    assert_true(f->candidates[at].similarity == similarity);
+    assert_str_equal(prompt, RP_STR("how do I enable the alarm"));
+    assert_true(stored.len > 0);
+    *out = f->colliding >> id & 1;
+    return f->collision_status;
 }
 
 static int
@@ -407,11 +424,72 @@ test_details_are_kept_for_explain_only(void **state)
     assert_true(f->state.reports[1]->detail[RP_GATE_NEGATION][0] != 0);
 }
 
+static void
+test_who_would_be_served_is_looked_at_once_for_what_was_added(void **state)
+{
+    fixture *f = *state;
+    f->input.sources.collides = collide;
+    drive(f); /* a miss asks nothing */
+    assert_int_equal(f->collision_calls, 0);
+    f->script.asked = 0;
+    f->script.verdicts[0] = f->script.verdicts[1] = RP_HIT;
+    drive(f);
+    assert_int_equal(f->state.decision.verdict, RP_HIT);
+    assert_int_equal(f->collision_calls, 1);
+    assert_int_equal(f->state.candidates[0].gates_fired, 0);
+}
+
+static void
+test_a_collision_is_a_gate_that_nobody_lifts(void **state)
+{
+    fixture *f = *state;
+    f->input.sources.collides = collide;
+    f->colliding = 1u << 1;
+    f->script.verdicts[0] = RP_HIT; /* and a miss once it has seen the gate */
+    drive(f);
+    assert_int_equal(f->script.asked, 2);
+    assert_true(f->script.seen[0].gates_fired == 1u << RP_GATE_COLLISION);
+    assert_miss(f, "scripted");
+    /* A policy that insists is not obeyed. */
+    f->script.asked = 0;
+    f->script.verdicts[1] = RP_HIT;
+    drive(f);
+    assert_miss(f, "gate-collision");
+    /* Nor one that has a judge's yes. */
+    f->script.asked = 0;
+    f->script.verdicts[0] = RP_NEED_JUDGE;
+    f->script.verdicts[2] = RP_HIT;
+    f->judge_verdict = RP_JUDGE_YES;
+    drive(f);
+    assert_miss(f, "gate-collision");
+}
+
+static void
+test_what_cannot_be_looked_at_is_not_served(void **state)
+{
+    fixture *f = *state;
+    f->input.sources.collides = collide;
+    f->collision_status = RP_ERR_NOMEM;
+    f->script.verdicts[0] = f->script.verdicts[1] = RP_HIT;
+    drive(f);
+    assert_miss(f, "collision");
+    /* Unless nobody wants to know. */
+    f->script.asked = 0;
+    f->collision_calls = 0;
+    f->input.gates.enabled &= ~(1u << RP_GATE_COLLISION);
+    drive(f);
+    assert_int_equal(f->state.decision.verdict, RP_HIT);
+    assert_int_equal(f->collision_calls, 0);
+}
+
 int
 main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
+        T(test_who_would_be_served_is_looked_at_once_for_what_was_added),
+        T(test_a_collision_is_a_gate_that_nobody_lifts),
+        T(test_what_cannot_be_looked_at_is_not_served),
         T(test_gates_of_the_nearest_run_before_the_policy_is_asked),
         T(test_gates_of_another_run_when_the_policy_turns_to_it),
         T(test_candidates_that_cannot_matter_are_not_looked_at),
