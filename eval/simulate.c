@@ -1,61 +1,77 @@
 /* simulate.c - see simulate.h. The id of an entry is the number of its line plus one. */
-#include "eval/simulate.h"
+#include "eval/simulate_internal.h"
 
 #include "base/bytes.h"
 #include "base/hash.h"
 #include "base/random.h"
+#include "cache/admit.h"
 #include "cache/driver.h"
-#include <reprise/index.h>
+#include "cache/lookup.h"
+#include "json/json.h"
 
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
+#include <time.h>
 
-enum { NEIGHBORS = 8 }; /* as in lib/cache/lookup.c */
+enum { PROGRESS_EVERY = 64 }; /* requests */
 
 /* The truth about an earlier decision, on its way to the policy. */
 typedef struct pending_label {
     size_t due;          /* position in the order */
     uint32_t line;       /* of the request */
     bool enters_if_wrong; /* it becomes an entry only then */
+    double threshold;    /* of the decision, for eviction */
     rp_outcome outcome;
 } pending_label;
+
+/* What a line is as an entry. */
+typedef struct sim_entry {
+    rp_time created, expires; /* expires 0: never */
+    uint32_t answer_line;     /* whose answer it serves */
+    bool is_in, is_indexed;
+} sim_entry;
+
+typedef struct expiry {
+    rp_time when;
+    uint32_t line;
+} expiry;
 
 typedef struct run {
     const rp_simulation *s;
     const rp_stream *stream;
     rp_decider *decider;
+    bool is_exact;          /* the policy never hits: the server does not embed for it */
     rp_index *index;
-    uint32_t *answer_lines; /* (lines) whose answer the entry of this line serves */
+    rp_evict *evict;        /* NULL: no bound */
+    sim_entry *entries;     /* (lines) */
     uint32_t *exact;        /* (keys) line of the entry + 1, 0: none */
+    rp_volatility *words;   /* (texts) */
     pending_label *pending; /* (lines); a ring is not needed: at most one a request */
     size_t pending_first, pending_count;
+    expiry *expiries;       /* (lines) heap, the earliest first; empty if no time passes */
+    size_t expiry_count;
+    bool time_passes;
+    uint64_t entries_now;
     rp_scope *scopes;       /* (scopes) */
+    rp_query query;         /* of the request at hand, as the rules of lib/cache see it */
     rp_random random;       /* of audits and the judge: not the policy's */
     rp_arena arena;
     rp_buffer line;
     uint32_t now_line;      /* whom the judge is asked about */
-    float *decide_us, *search_us;
+    uint64_t judge_calls, judge_waited; /* of the request at hand: asked, and waited for */
+    float *decide_us, *search_us, *embed_us; /* of decided_count requests */
     size_t decided_count;
-    rp_simulation_result *result;
+    float *with_ms, *without_ms; /* of all requests that count */
+    double compute_us;
+    bool counts;            /* warm-up is over */
+    rp_tally *tally;
 } run;
-
-static const float *
-vector_of(const rp_simulation *s, uint32_t line)
-{
-    return rp_vector(s->vectors, s->by_text ? s->stream->rows[line].text : line);
-}
-
-static rp_str
-text_of(const rp_stream *stream, uint32_t line)
-{
-    return stream->texts.texts[stream->rows[line].text];
-}
 
 static bool
 is_right(const run *r, uint32_t line, rp_entry_id id)
 {
-    const uint32_t served = r->answer_lines[id - 1];
+    const uint32_t served = r->entries[id - 1].answer_line;
     return r->stream->rows[served].answer == r->stream->rows[line].answer;
 }
 
@@ -63,7 +79,16 @@ static double
 cost_of(const run *r, uint32_t line)
 {
     const double cost = r->stream->rows[line].cost;
-    return isnan(cost) ? r->s->request_cost : cost;
+    return isnan(cost) ? r->s->tally.request_cost : cost;
+}
+
+/* Windows of a line's text: its own vector if it has only one. */
+static rp_windows
+windows_of(const run *r, uint32_t line)
+{
+    const size_t row = rp_simulation_row(r->s, line);
+    return (rp_windows){ rp_vectors_windows(r->s->vectors, row),
+                         rp_vectors_window_count(r->s->vectors, row), r->s->vectors->dim };
 }
 
 /* ---- what the driver asks for ------------------------------------------------------------ */
@@ -71,7 +96,7 @@ cost_of(const run *r, uint32_t line)
 static bool
 lend_text(void *context, size_t at, rp_entry_id id, rp_str *out)
 {
-    *out = text_of(((run *)context)->stream, (uint32_t)(id - 1));
+    *out = rp_simulation_text(((run *)context)->stream, (uint32_t)(id - 1));
     return true;
 }
 
@@ -79,24 +104,157 @@ static int
 judge_truth(run *r, rp_entry_id id)
 {
     const bool lies = rp_random_uniform(&r->random) < r->s->judge_error;
-    r->result->judge_calls++;
+    r->judge_calls++;
     return is_right(r, r->now_line, id) != lies ? RP_JUDGE_YES : RP_JUDGE_NO;
 }
 
 static int
 ask_judge(void *context, const rp_judge_question *question)
 {
-    return judge_truth(context, question->id);
+    run *r = context;
+    r->judge_waited++;
+    return judge_truth(r, question->id);
+}
+
+/* ---- the clock and the rules ----------------------------------------------------------------- */
+
+static rp_time
+time_at(const run *r, size_t position)
+{
+    /* Arrival times stay in place when the order of requests changes. */
+    const double seconds = r->stream->has_times ? r->stream->rows[position].time
+                                                : r->s->interval * (double)position;
+    return (rp_time)(seconds * 1e6);
+}
+
+/* The request at hand as lib/cache sees it, without store, tenant and wire. */
+static void
+begin_query(run *r, size_t position, uint32_t line)
+{
+    const rp_stream_row *row = &r->stream->rows[line];
+    rp_query *query = &r->query;
+    query->now = time_at(r, position);
+    query->scope = r->scopes[row->scope];
+    query->key = (rp_key){ { 0 } };
+    memcpy(query->key.bytes, &row->key, sizeof row->key);
+    memset(query->user_hash, 0, sizeof query->user_hash);
+    memcpy(query->user_hash, &row->user, sizeof row->user);
+    query->words = r->words[row->text];
+    query->words_known = true;
+}
+
+/* May this entry answer the query? */
+static bool
+may_answer(run *r, uint32_t line)
+{
+    const rp_stream_row *row = &r->stream->rows[line];
+    const rp_volatility words = r->words[row->text];
+    rp_entry entry = { .scope = r->scopes[row->scope],
+                       .created = r->entries[line].created,
+                       .expires = r->entries[line].expires,
+                       .flags = (words.personal ? RP_ENTRY_PERSONAL : 0u)
+                                | (words.temporal ? RP_ENTRY_TEMPORAL : 0u) };
+    memcpy(entry.key.bytes, &row->key, sizeof row->key);
+    memcpy(entry.user_hash, &row->user, sizeof row->user);
+    const bool may = !rp_replay_refusal(&r->query, &entry);
+    r->tally->withheld += !may && r->counts;
+    return may;
 }
 
 /* ---- entries and labels ------------------------------------------------------------------- */
 
+static void
+remove_entry(run *r, uint32_t line)
+{
+    sim_entry *entry = &r->entries[line];
+    if (!entry->is_in)
+        return;
+    if (entry->is_indexed)
+        rp_index_remove(r->index, (rp_entry_id)line + 1);
+    if (r->exact[r->stream->rows[line].key] == line + 1)
+        r->exact[r->stream->rows[line].key] = 0;
+    if (r->evict)
+        rp_evict_remove(r->evict, line + 1);
+    rp_decider_forget(r->decider, (rp_entry_id)line + 1);
+    entry->is_in = entry->is_indexed = false;
+    r->entries_now--;
+}
+
+static void
+push_expiry(run *r, rp_time when, uint32_t line)
+{
+    size_t at = r->expiry_count++;
+    for (; at > 0 && when < r->expiries[(at - 1) / 2].when; at = (at - 1) / 2)
+        r->expiries[at] = r->expiries[(at - 1) / 2];
+    r->expiries[at] = (expiry){ when, line };
+}
+
+static void
+pop_expiry(run *r)
+{
+    const expiry last = r->expiries[--r->expiry_count];
+    size_t at = 0;
+    for (size_t child; (child = 2 * at + 1) < r->expiry_count; at = child) {
+        if (child + 1 < r->expiry_count && r->expiries[child + 1].when < r->expiries[child].when)
+            child++;
+        if (last.when <= r->expiries[child].when)
+            break;
+        r->expiries[at] = r->expiries[child];
+    }
+    r->expiries[at] = last;
+}
+
+/* The server's timer; a search never returns what has expired. */
+static void
+expire_entries(run *r)
+{
+    while (r->expiry_count && r->expiries[0].when <= r->query.now) {
+        const uint32_t line = r->expiries[0].line;
+        pop_expiry(r);
+        r->tally->expired += r->entries[line].is_in;
+        remove_entry(r, line);
+    }
+}
+
 static rp_status
 enter_index(run *r, uint32_t line)
 {
-    r->result->entries++;
+    if (!r->entries[line].is_in || windows_of(r, line).count == 0)
+        return RP_OK; /* evicted while it waited; or too long: its own repeat only */
+    r->entries[line].is_indexed = true;
     return rp_index_add(r->index, r->scopes[r->stream->rows[line].scope], (rp_entry_id)line + 1,
-                        vector_of(r->s, line));
+                        rp_simulation_vector(r->s, line));
+}
+
+static void
+make_room(run *r)
+{
+    uint32_t place;
+    while (r->evict && (place = rp_evict_choose(r->evict))) {
+        r->tally->evicted++;
+        remove_entry(r, place - 1);
+    }
+}
+
+static void
+enter(run *r, uint32_t line)
+{
+    const rp_stream_row *row = &r->stream->rows[line];
+    const int64_t lifetime = rp_admit_lifetime_us(&r->query);
+    if (r->exact[row->key]) /* the store replaces an entry of the same key */
+        remove_entry(r, r->exact[row->key] - 1);
+    r->entries[line] = (sim_entry){ .created = r->query.now,
+                                    .expires = lifetime ? r->query.now + lifetime : 0,
+                                    .answer_line = line,
+                                    .is_in = true };
+    r->exact[row->key] = line + 1;
+    r->entries_now++;
+    r->tally->entries++;
+    if (r->time_passes && lifetime)
+        push_expiry(r, r->entries[line].expires, line);
+    if (r->evict)
+        rp_evict_insert(r->evict, line + 1, rp_hash64(r->stream->keys.texts[row->key]),
+                        cost_of(r, line));
 }
 
 static rp_status
@@ -107,7 +265,9 @@ deliver_labels(run *r, size_t position)
            r->pending[r->pending_first].due <= position) {
         const pending_label *label = &r->pending[r->pending_first++];
         rp_decider_observe(r->decider, &label->outcome);
-        r->result->labels++;
+        if (r->evict)
+            rp_evict_judged(r->evict, (uint32_t)label->outcome.candidate.id, label->threshold);
+        r->tally->labels += r->counts;
         if (label->enters_if_wrong && !label->outcome.right)
             status = enter_index(r, label->line);
     }
@@ -115,10 +275,11 @@ deliver_labels(run *r, size_t position)
 }
 
 static void
-queue_label(run *r, size_t position, uint32_t line, bool enters_if_wrong, const rp_outcome *outcome)
+queue_label(run *r, size_t position, uint32_t line, bool enters_if_wrong, double threshold,
+            const rp_outcome *outcome)
 {
     r->pending[r->pending_count++] = (pending_label){ position + r->s->label_delay, line,
-                                                      enters_if_wrong, *outcome };
+                                                      enters_if_wrong, threshold, *outcome };
 }
 
 /* The answer of a miss becomes an entry as the server's admission would have it
@@ -135,34 +296,33 @@ admit_miss(run *r, const rp_drive_state *state, size_t position, uint32_t line)
         waits = decision->keep == RP_KEEP_IF_NEIGHBOR_WRONG;
         if (decision->keep != RP_KEEP_NEVER)
             outcome.entry = (rp_entry_id)line + 1;
-        queue_label(r, position, line, waits, &outcome);
+        queue_label(r, position, line, waits, decision->threshold, &outcome);
     }
     if (decision->keep == RP_KEEP_NEVER)
         return RP_OK;
-    r->answer_lines[line] = line;
+    enter(r, line);
     /* Krites: a judge beside the path may point the new entry to the older answer. */
     if (r->s->has_judge && state->count && strcmp(decision->reason, "grey-zone") == 0) {
         const rp_entry_id id = state->candidates[0].id;
         if (judge_truth(r, id) == RP_JUDGE_YES)
-            r->answer_lines[line] = r->answer_lines[id - 1];
+            r->entries[line].answer_line = r->entries[id - 1].answer_line;
     }
-    r->exact[r->stream->rows[line].key] = line + 1;
-    return waits ? RP_OK : enter_index(r, line);
+    const rp_status status = waits ? RP_OK : enter_index(r, line);
+    make_room(r);
+    return status;
 }
 
-static void
+static bool
 audit_hit(run *r, const rp_drive_state *state, size_t position, uint32_t line, rp_entry_id id)
 {
     rp_outcome outcome;
     if (!(rp_random_uniform(&r->random) < r->s->audit) ||
         !rp_drive_outcome(state, RP_OUTCOME_AUDIT, &outcome))
-        return;
+        return false;
     outcome.right = is_right(r, line, id);
     outcome.probability = r->s->audit;
-    queue_label(r, position, line, false, &outcome);
-    r->result->audits++;
-    r->result->upstream_calls++;
-    r->result->cost_saved -= cost_of(r, line);
+    queue_label(r, position, line, false, state->decision.threshold, &outcome);
+    return true;
 }
 
 /* ---- one request --------------------------------------------------------------------------- */
@@ -187,7 +347,7 @@ write_decision(run *r, uint32_t line, bool exact, rp_entry_id id, double similar
     rp_json_put_cstring(&writer, !id ? NULL : exact ? "exact" : "semantic");
     rp_json_key(&writer, "entry_i");
     if (id)
-        rp_json_put_uint(&writer, r->answer_lines[id - 1]);
+        rp_json_put_uint(&writer, r->entries[id - 1].answer_line);
     else
         rp_json_put_null(&writer);
     rp_json_key(&writer, "matched_i");
@@ -202,6 +362,10 @@ write_decision(run *r, uint32_t line, bool exact, rp_entry_id id, double similar
         rp_json_put_bool(&writer, is_right(r, line, id));
     else
         rp_json_put_null(&writer);
+    if (!r->counts) {
+        rp_json_key(&writer, "warm");
+        rp_json_put_bool(&writer, true);
+    }
     rp_json_close(&writer, '}');
     rp_buffer_append_char(&r->line, '\n');
     if (rp_buffer_failed(&r->line))
@@ -210,35 +374,30 @@ write_decision(run *r, uint32_t line, bool exact, rp_entry_id id, double similar
                                                                                    : RP_ERR_IO;
 }
 
-static void
-count_hit(run *r, uint32_t line, bool exact, rp_entry_id id)
+/* The candidates that may answer, nearest first. */
+static size_t
+find_candidates(run *r, uint32_t line, rp_candidate candidates[RP_CANDIDATES_MAX])
 {
-    rp_counts *const both[] = { &r->result->all,
-                                &r->result->categories[r->stream->rows[line].category] };
-    const bool right = is_right(r, line, id);
-    for (size_t i = 0; i < RP_COUNT(both); i++) {
-        *(exact ? &both[i]->exact_hits : &both[i]->hits) += 1;
-        *(exact ? &both[i]->exact_wrong : &both[i]->wrong_hits) += !right;
+    const rp_windows asked = windows_of(r, line);
+    const size_t wanted = r->s->neighbors ? r->s->neighbors : RP_SIMULATION_NEIGHBORS;
+    rp_neighbor neighbors[RP_CANDIDATES_MAX];
+    size_t count = 0;
+    const size_t found = rp_index_search(r->index, r->query.scope, rp_simulation_vector(r->s, line),
+                                         RP_MIN(wanted, (size_t)RP_CANDIDATES_MAX), neighbors);
+    for (size_t i = 0; i < found; i++) {
+        const uint32_t other = (uint32_t)(neighbors[i].id - 1);
+        if (!may_answer(r, other))
+            continue;
+        rp_candidate candidate = { .id = neighbors[i].id, .similarity = neighbors[i].similarity };
+        const rp_windows stored = windows_of(r, other);
+        if (asked.count > 1 || stored.count > 1)
+            rp_windows_compare(&asked, &stored, &candidate);
+        size_t at = count++;
+        for (; at > 0 && rp_candidate_before(&candidate, &candidates[at - 1]); at--)
+            candidates[at] = candidates[at - 1];
+        candidates[at] = candidate;
     }
-    r->result->cost_saved += cost_of(r, line);
-}
-
-/* Finer where bounds are set. */
-const double rp_risk_ends[RP_RISK_BINS] = { .005, .01, .02, .05, .1, .2, .3, .4, .5, .6, .8, 1 };
-
-static void
-count_risk(run *r, const rp_drive_state *state, uint32_t line)
-{
-    const rp_decision *decision = &state->decision;
-    size_t bin = 0;
-    if (!state->count || decision->chosen >= state->count || !(decision->risk >= 0) ||
-        decision->risk > 1)
-        return;
-    while (bin < RP_RISK_BINS - 1 && decision->risk >= rp_risk_ends[bin])
-        bin++;
-    r->result->risks[bin].count++;
-    r->result->risks[bin].wrong += !is_right(r, line, state->candidates[decision->chosen].id);
-    r->result->risks[bin].risk_sum += decision->risk;
+    return count;
 }
 
 static void
@@ -246,24 +405,19 @@ drive_request(run *r, size_t position, uint32_t line, rp_drive_state *state)
 {
     const rp_stream_row *row = &r->stream->rows[line];
     const rp_str category = r->stream->categories.texts[row->category];
-    rp_neighbor neighbors[NEIGHBORS];
-    rp_candidate candidates[NEIGHBORS] = { { 0 } };
+    rp_candidate candidates[RP_CANDIDATES_MAX];
     const int64_t started = rp_monotonic_ns();
-    const size_t count = rp_index_search(r->index, r->scopes[row->scope], vector_of(r->s, line),
-                                         NEIGHBORS, neighbors);
+    const size_t count = find_candidates(r, line, candidates);
     const int64_t searched = rp_monotonic_ns();
-    for (size_t i = 0; i < count; i++)
-        candidates[i] = (rp_candidate){ .id = neighbors[i].id,
-                                        .similarity = neighbors[i].similarity };
     rp_arena_reset(&r->arena);
     const rp_drive_input input = {
-        .prompt = text_of(r->stream, line),
+        .prompt = rp_simulation_text(r->stream, line),
         .stratum = rp_hash64(category),
         .category = category,
-        /* Arrival times stay in place when the order of requests changes. */
-        .now = (rp_time)(r->stream->rows[position].time * 1e6),
+        .now = r->time_passes ? r->query.now : (rp_time)(r->stream->rows[position].time * 1e6),
         .min_similarity = -1,
         .error_max = 1,
+        .unknown_share = rp_vectors_unknown_share(r->s->vectors, rp_simulation_row(r->s, line)),
         .gates = { .enabled = r->s->gates, .strict = r->s->strict },
         .has_judge = r->s->has_judge,
         .random01 = rp_decider_draw(r->decider),
@@ -272,29 +426,95 @@ drive_request(run *r, size_t position, uint32_t line, rp_drive_state *state)
         .arena = &r->arena,
     };
     const rp_judge judge = { .ask = ask_judge, .context = r, .deadline_ms = 3600000 };
-    r->now_line = line;
     rp_drive_begin(state, &input, candidates, count);
     rp_drive(state, r->decider, r->s->has_judge ? &judge : NULL);
-    r->search_us[r->decided_count] = (float)(searched - started) / 1000;
-    r->decide_us[r->decided_count++] = (float)(rp_monotonic_ns() - searched) / 1000;
+    if (!r->counts)
+        return;
+    if (state->decision.chosen < state->count)
+        rp_tally_add_risk(r->tally, state->decision.risk,
+                          !is_right(r, line, state->candidates[state->decision.chosen].id));
+    const size_t at = r->decided_count++;
+    r->embed_us[at] = r->s->embed_us ? r->s->embed_us[row->text] : 0;
+    r->search_us[at] = (float)(searched - started) / 1000;
+    r->decide_us[at] = (float)(rp_monotonic_ns() - searched) / 1000;
+}
+
+/* The semantic stage does not run: the text is too long, or the policy never hits. */
+static void
+skip_drive(const run *r, rp_drive_state *state, const char *reason)
+{
+    memset(state, 0, sizeof *state);
+    state->decision = (rp_decision){ .verdict = RP_MISS, .reason = reason, .risk = NAN,
+                                     .threshold = NAN, .keep = RP_KEEP_ALWAYS };
+}
+
+static void
+spread_credit(run *r, const rp_drive_state *state)
+{
+    rp_evict_near near[RP_CANDIDATES_MAX];
+    for (size_t i = 0; i < state->count; i++)
+        near[i] = (rp_evict_near){ (uint32_t)state->candidates[i].id,
+                                   state->candidates[i].similarity };
+    rp_evict_spread(r->evict, near, state->count);
 }
 
 static rp_status
-serve_semantic(run *r, size_t position, uint32_t line)
+serve_semantic(run *r, size_t position, uint32_t line, rp_tallied *request)
 {
     rp_drive_state state;
-    drive_request(r, position, line, &state);
-    count_risk(r, &state, line);
+    if (r->is_exact)
+        skip_drive(r, &state, "exact-only");
+    else if (windows_of(r, line).count == 0)
+        skip_drive(r, &state, "text-size");
+    else
+        drive_request(r, position, line, &state);
+    if (r->evict)
+        spread_credit(r, &state);
     const double similarity = state.count ? (double)state.candidates[0].similarity : NAN;
-    if (state.decision.verdict == RP_HIT) {
-        const rp_entry_id id = state.candidates[state.decision.chosen].id;
-        count_hit(r, line, false, id);
-        audit_hit(r, &state, position, line, id);
-        return write_decision(r, line, false, id, similarity);
+    if (state.decision.verdict != RP_HIT) {
+        request->served = RP_SERVED_UPSTREAM;
+        const rp_status status = admit_miss(r, &state, position, line);
+        return status ? status : write_decision(r, line, false, 0, similarity);
     }
-    r->result->upstream_calls++;
-    const rp_status status = admit_miss(r, &state, position, line);
-    return status ? status : write_decision(r, line, false, 0, similarity);
+    const rp_entry_id id = state.candidates[state.decision.chosen].id;
+    request->served = RP_SERVED_SEMANTIC;
+    request->right = is_right(r, line, id);
+    request->audited = audit_hit(r, &state, position, line, id);
+    if (r->evict)
+        rp_evict_touch(r->evict, (uint32_t)id);
+    return write_decision(r, line, false, id, similarity);
+}
+
+static rp_status
+serve_exact(run *r, uint32_t line, uint32_t stored, rp_tallied *request)
+{
+    const rp_evict_near itself = { stored + 1, 1 };
+    request->served = RP_SERVED_EXACT;
+    request->right = is_right(r, line, (rp_entry_id)stored + 1);
+    if (r->evict) {
+        rp_evict_spread(r->evict, &itself, 1);
+        rp_evict_touch(r->evict, stored + 1);
+    }
+    return write_decision(r, line, true, (rp_entry_id)stored + 1, 1);
+}
+
+static void
+tally_request(run *r, uint32_t line, const rp_tallied *request, size_t decided_before)
+{
+    const uint64_t at = r->tally->all.requests;
+    const double upstream_ms = rp_upstream_ms(&r->s->tally, line);
+    double with_ms = request->served == RP_SERVED_UPSTREAM ? upstream_ms : 0;
+    if (r->decided_count > decided_before) {
+        const double us = (double)r->embed_us[decided_before]
+                          + (double)r->search_us[decided_before]
+                          + (double)r->decide_us[decided_before];
+        with_ms += us / 1000 + r->s->tally.judge_ms * (double)r->judge_waited;
+        r->compute_us += us;
+    }
+    r->with_ms[at] = (float)with_ms;
+    r->without_ms[at] = (float)upstream_ms;
+    r->tally->judge_calls += r->judge_calls;
+    rp_tally_add(r->tally, request, r->entries_now);
 }
 
 static rp_status
@@ -302,51 +522,31 @@ serve(run *r, size_t position)
 {
     const uint32_t line = r->s->order[position];
     const rp_stream_row *row = &r->stream->rows[line];
-    const rp_status status = deliver_labels(r, position);
+    const size_t decided_before = r->decided_count;
+    rp_tallied request = { .category = row->category, .cost = cost_of(r, line) };
+    r->counts = position >= r->s->warm;
+    r->now_line = line;
+    r->judge_calls = r->judge_waited = 0;
+    rp_status status = deliver_labels(r, position);
     if (status)
         return status;
-    r->result->all.requests++;
-    r->result->categories[row->category].requests++;
-    r->result->cost_all += cost_of(r, line);
-    if (!r->exact[row->key])
-        return serve_semantic(r, position, line);
-    count_hit(r, line, true, r->exact[row->key]);
-    return write_decision(r, line, true, r->exact[row->key], 1);
+    begin_query(r, position, line);
+    if (r->time_passes)
+        expire_entries(r);
+    const uint32_t stored = r->exact[row->key];
+    if (stored && may_answer(r, stored - 1))
+        status = serve_exact(r, line, stored - 1, &request);
+    else
+        status = serve_semantic(r, position, line, &request);
+    if (!status && r->counts)
+        tally_request(r, line, &request, decided_before);
+    return status;
 }
 
 /* ---- the run -------------------------------------------------------------------------------- */
 
-static int
-by_rising_value(const void *a, const void *b)
-{
-    const float x = *(const float *)a, y = *(const float *)b;
-    return x < y ? -1 : x > y;
-}
-
-static double
-quantile(const float *sorted, size_t count, double share)
-{
-    return count ? (double)sorted[(size_t)(share * (double)(count - 1) + 0.5)] : NAN;
-}
-
-static void
-fill_times(run *r)
-{
-    rp_simulation_result *out = r->result;
-    double sum = 0;
-    for (size_t i = 0; i < r->decided_count; i++)
-        sum += (double)r->decide_us[i];
-    out->decide_us_mean = r->decided_count ? sum / (double)r->decided_count : NAN;
-    qsort(r->decide_us, r->decided_count, sizeof *r->decide_us, by_rising_value);
-    qsort(r->search_us, r->decided_count, sizeof *r->search_us, by_rising_value);
-    out->decide_us_p50 = quantile(r->decide_us, r->decided_count, 0.50);
-    out->decide_us_p99 = quantile(r->decide_us, r->decided_count, 0.99);
-    out->search_us_p50 = quantile(r->search_us, r->decided_count, 0.50);
-    out->search_us_p99 = quantile(r->search_us, r->decided_count, 0.99);
-}
-
-static rp_status
-make_index(const rp_simulation *s, rp_index **index, rp_scope **scopes)
+rp_status
+rp_simulation_index(const rp_simulation *s, rp_index **index, rp_scope **scopes)
 {
     const rp_index_options options = { .dim = s->vectors->dim, .count_max = s->stream->count,
                                        .searchers_max = 1 };
@@ -359,6 +559,19 @@ make_index(const rp_simulation *s, rp_index **index, rp_scope **scopes)
     return rp_index_new(&options, index);
 }
 
+static void
+prepare_rules(run *r)
+{
+    rp_query_init(&r->query);
+    if (r->s->ttl >= 0)
+        r->query.rules.ttl_us = (int64_t)(r->s->ttl * 1e6);
+    if (r->s->volatile_ttl >= 0)
+        r->query.rules.volatile_ttl_us = (int64_t)(r->s->volatile_ttl * 1e6);
+    r->time_passes = r->stream->has_times || r->s->interval > 0;
+    for (size_t i = 0; i < r->stream->texts.count; i++)
+        r->words[i] = rp_prompt_volatility(r->stream->texts.texts[i]);
+}
+
 static rp_status
 prepare(run *r, const char *spec, rp_error *error)
 {
@@ -367,163 +580,115 @@ prepare(run *r, const char *spec, rp_error *error)
                                       error);
     if (status)
         return status;
-    r->answer_lines = calloc(count, sizeof *r->answer_lines);
+    r->is_exact = rp_str_equal(rp_decider_name(r->decider), RP_STR("exact"));
+    r->entries = calloc(count, sizeof *r->entries);
     r->exact = calloc(r->stream->keys.count, sizeof *r->exact);
+    r->words = calloc(r->stream->texts.count, sizeof *r->words);
     r->pending = calloc(count, sizeof *r->pending);
+    r->expiries = calloc(count, sizeof *r->expiries);
     r->decide_us = calloc(count, sizeof *r->decide_us);
     r->search_us = calloc(count, sizeof *r->search_us);
-    r->result->categories = calloc(r->stream->categories.count, sizeof *r->result->categories);
-    status = make_index(r->s, &r->index, &r->scopes);
-    if (status || !r->answer_lines || !r->exact || !r->pending || !r->decide_us || !r->search_us ||
-        !r->result->categories)
+    r->embed_us = calloc(count, sizeof *r->embed_us);
+    r->with_ms = calloc(count, sizeof *r->with_ms);
+    r->without_ms = calloc(count, sizeof *r->without_ms);
+    status = rp_simulation_index(r->s, &r->index, &r->scopes);
+    if (!status && r->s->capacity)
+        status = rp_evict_new(r->s->evict, r->s->capacity, count, &r->evict);
+    if (!status)
+        status = rp_tally_init(r->tally, r->stream->categories.count,
+                               count - RP_MIN(r->s->warm, count), &r->s->tally);
+    if (status || !r->entries || !r->exact || !r->words || !r->pending || !r->expiries ||
+        !r->decide_us || !r->search_us || !r->embed_us || !r->with_ms || !r->without_ms)
         return rp_fail(error, status ? status : RP_ERR_NOMEM, "no memory to simulate %zu requests",
                        count);
+    prepare_rules(r);
     return RP_OK;
 }
 
-rp_status
-rp_simulate(const rp_simulation *simulation, const char *spec, rp_simulation_result *out,
-            rp_error *error)
+static void
+release(run *r)
 {
-    rp_simulation_result result = { 0 };
-    run r = { .s = simulation, .stream = simulation->stream, .result = &result };
+    rp_decider_free(r->decider);
+    rp_index_free(r->index);
+    rp_evict_free(r->evict);
+    rp_query_fini(&r->query);
+    rp_arena_fini(&r->arena);
+    rp_buffer_fini(&r->line);
+    free(r->entries);
+    free(r->exact);
+    free(r->words);
+    free(r->pending);
+    free(r->expiries);
+    free(r->scopes);
+    free(r->decide_us);
+    free(r->search_us);
+    free(r->embed_us);
+    free(r->with_ms);
+    free(r->without_ms);
+}
+
+static rp_status
+serve_all(run *r, rp_error *error)
+{
+    const rp_simulation *s = r->s;
+    for (size_t i = 0; i < r->stream->count; i++) {
+        if (i % PROGRESS_EVERY == 0 && s->progress &&
+            !s->progress(s->progress_context, i, r->stream->count))
+            return rp_fail(error, RP_ERR_CLOSED, "stopped at request %zu of %zu", i,
+                           r->stream->count);
+        const rp_status status = serve(r, i);
+        if (status)
+            return rp_fail(error, status, "request %zu could not be simulated: %s", i,
+                           status == RP_ERR_IO ? strerror(errno) : rp_status_name(status));
+    }
+    return RP_OK;
+}
+
+static double
+cpu_seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static void
+finish(run *r)
+{
+    rp_tally *tally = r->tally;
+    const size_t n = r->decided_count, all = tally->all.requests;
+    tally->warm = RP_MIN(r->s->warm, r->stream->count);
+    tally->embed_us = r->s->embed_us ? rp_spread_of(r->embed_us, n) : rp_spread_of(NULL, 0);
+    tally->search_us = rp_spread_of(r->search_us, n);
+    tally->decide_us = rp_spread_of(r->decide_us, n);
+    tally->with_ms = rp_spread_of(r->with_ms, all);
+    tally->without_ms = rp_spread_of(r->without_ms, all);
+    tally->entries_last = r->entries_now;
+    tally->state_bytes = rp_decider_size_bytes(r->decider);
+    rp_tally_finish(tally, &r->s->tally, r->compute_us);
+}
+
+rp_status
+rp_simulate(const rp_simulation *simulation, const char *spec, rp_tally *out, rp_error *error)
+{
+    rp_tally tally = { { 0 } };
+    run r = { .s = simulation, .stream = simulation->stream, .tally = &tally };
     const int64_t started = rp_monotonic_ns();
+    const double cpu_started = cpu_seconds();
     rp_arena_init(&r.arena, 0);
     rp_buffer_init(&r.line, 0);
     rp_random_init(&r.random, simulation->seed ^ 0x6175646974u); /* "audit" */
     rp_status status = prepare(&r, spec, error);
-    for (size_t i = 0; !status && i < simulation->stream->count; i++)
-        if ((status = serve(&r, i)))
-            rp_fail(error, status, "request %zu could not be simulated: %s", i,
-                    status == RP_ERR_IO ? strerror(errno) : rp_status_name(status));
+    if (!status)
+        status = serve_all(&r, error);
     if (!status) {
-        fill_times(&r);
-        result.state_bytes = rp_decider_size_bytes(r.decider);
-        result.cost_saved -= simulation->judge_cost * (double)result.judge_calls;
-        result.seconds = (double)(rp_monotonic_ns() - started) / 1e9;
+        finish(&r);
+        tally.seconds = (double)(rp_monotonic_ns() - started) / 1e9;
+        tally.cpu_seconds = cpu_seconds() - cpu_started;
+        *out = tally;
+    } else {
+        rp_tally_fini(&tally);
     }
-    rp_decider_free(r.decider);
-    rp_index_free(r.index);
-    rp_arena_fini(&r.arena);
-    rp_buffer_fini(&r.line);
-    free(r.answer_lines);
-    free(r.exact);
-    free(r.pending);
-    free(r.scopes);
-    free(r.decide_us);
-    free(r.search_us);
-    if (status)
-        rp_simulation_result_fini(&result);
-    else
-        *out = result;
+    release(&r);
     return status;
-}
-
-void
-rp_simulation_result_fini(rp_simulation_result *result)
-{
-    free(result->categories);
-    *result = (rp_simulation_result){ 0 };
-}
-
-/* ---- every threshold at once ------------------------------------------------------------------ */
-
-typedef struct sweep_run {
-    const rp_simulation *s;
-    rp_index *index;
-    rp_scope *scopes;
-    uint32_t *exact;     /* (keys) line + 1 of the latest */
-    uint8_t *answered;   /* (answers) an earlier request has it; scopes aside */
-    rp_arena arena;
-} sweep_run;
-
-static rp_status
-is_vetoed(sweep_run *r, rp_str prompt, uint32_t other, bool *out)
-{
-    const rp_gate_options options = { .enabled = r->s->gates, .strict = r->s->strict };
-    const rp_features *a, *b;
-    rp_gate_report report;
-    rp_arena_reset(&r->arena);
-    rp_status status = rp_features_new(prompt, &r->arena, &a);
-    if (!status)
-        status = rp_features_new(text_of(r->s->stream, other), &r->arena, &b);
-    if (!status)
-        rp_gates_compare(a, b, &options, false, &report);
-    *out = !status && report.fired;
-    return status;
-}
-
-static rp_status
-sweep_request(sweep_run *r, uint32_t line, rp_sweep *out)
-{
-    const rp_stream *stream = r->s->stream;
-    const rp_stream_row *row = &stream->rows[line];
-    rp_neighbor neighbors[NEIGHBORS];
-    out->requests++;
-    if (r->exact[row->key]) {
-        out->exact_hits++;
-        out->exact_wrong += stream->rows[r->exact[row->key] - 1].answer != row->answer;
-        r->exact[row->key] = line + 1;
-        return RP_OK;
-    }
-    const size_t count = rp_index_search(r->index, r->scopes[row->scope], vector_of(r->s, line),
-                                         r->s->gates || r->s->strict ? NEIGHBORS : 1, neighbors);
-    out->possible += r->answered[row->answer];
-    out->nearest_right += count &&
-                          stream->rows[neighbors[0].id - 1].answer == row->answer;
-    rp_status status = RP_OK;
-    for (size_t i = 0; !status && i < count; i++) {
-        const uint32_t other = (uint32_t)(neighbors[i].id - 1);
-        bool vetoed = false;
-        if (r->s->gates && neighbors[i].similarity >= RP_DRIVE_GATE_SIMILARITY_MIN)
-            status = is_vetoed(r, text_of(stream, line), other, &vetoed);
-        if (status || vetoed)
-            continue;
-        out->rows[out->count++] = (rp_scored){ (double)neighbors[i].similarity, 1, 0,
-                                               stream->rows[other].answer == row->answer };
-        break;
-    }
-    r->exact[row->key] = line + 1;
-    r->answered[row->answer] = 1;
-    if (!status)
-        status = rp_index_add(r->index, r->scopes[row->scope], (rp_entry_id)line + 1,
-                              vector_of(r->s, line));
-    return status;
-}
-
-rp_status
-rp_sweep_run(const rp_simulation *simulation, rp_sweep *out, rp_error *error)
-{
-    const rp_stream *stream = simulation->stream;
-    sweep_run r = { .s = simulation };
-    rp_sweep sweep = { 0 };
-    rp_arena_init(&r.arena, 0);
-    r.exact = calloc(stream->keys.count, sizeof *r.exact);
-    r.answered = calloc(stream->answers.count, sizeof *r.answered);
-    sweep.rows = calloc(stream->count, sizeof *sweep.rows);
-    rp_status status = make_index(simulation, &r.index, &r.scopes);
-    if (!status && (!r.exact || !r.answered || !sweep.rows))
-        status = RP_ERR_NOMEM;
-    for (size_t i = 0; !status && i < stream->count; i++)
-        status = sweep_request(&r, simulation->order[i], &sweep);
-    rp_scored_sort(sweep.rows, sweep.count);
-    rp_index_free(r.index);
-    rp_arena_fini(&r.arena);
-    free(r.scopes);
-    free(r.exact);
-    free(r.answered);
-    if (status) {
-        rp_sweep_fini(&sweep);
-        return rp_fail(error, status, "the sweep over %zu requests failed: %s", stream->count,
-                       rp_status_name(status));
-    }
-    *out = sweep;
-    return RP_OK;
-}
-
-void
-rp_sweep_fini(rp_sweep *sweep)
-{
-    free(sweep->rows);
-    *sweep = (rp_sweep){ 0 };
 }

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/random.h"
 #include "json/json.h"
+#include "wire/wire.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@ rp_stream_fini(rp_stream *stream)
     rp_text_set_fini(&stream->scopes);
     rp_text_set_fini(&stream->categories);
     rp_text_set_fini(&stream->keys);
+    rp_text_set_fini(&stream->users);
     free(stream->rows);
     *stream = (rp_stream){ 0 };
 }
@@ -115,35 +117,56 @@ add_row(rp_stream *stream, const rp_stream_row *row)
     return RP_OK;
 }
 
+/* The key, as in the server, is the words as they came; what is matched is their one form. */
 static rp_status
-intern(rp_stream *stream, rp_str prompt, rp_str answer, rp_str scope, rp_str category,
-       rp_stream_row *row)
+intern(rp_stream *stream, rp_str prompt, rp_str normal, rp_str answer, rp_str scope,
+       rp_str category, rp_stream_row *row)
 {
-    rp_status status = rp_text_set_add(&stream->texts, prompt, &row->text);
+    rp_status status = rp_text_set_add(&stream->texts, normal, &row->text);
     if (!status)
         status = rp_text_set_add(&stream->answers, answer, &row->answer);
     if (!status)
         status = rp_text_set_add(&stream->scopes, scope, &row->scope);
     if (!status)
         status = rp_text_set_add(&stream->categories, category, &row->category);
-    char key[8];
-    rp_store_le32(key, row->scope);
-    rp_store_le32(key + 4, row->text);
-    if (!status)
-        status = rp_text_set_add(&stream->keys, (rp_str){ key, sizeof key }, &row->key);
+    if (status)
+        return status;
+    rp_buffer key;
+    rp_buffer_init(&key, 0);
+    rp_buffer_append_le32(&key, row->scope);
+    rp_buffer_append(&key, prompt);
+    status = rp_buffer_failed(&key) ? RP_ERR_NOMEM
+                                    : rp_text_set_add(&stream->keys, rp_buffer_str(&key), &row->key);
+    rp_buffer_fini(&key);
     return status ? status : add_row(stream, row);
 }
 
+/* Whom a personal question is about; only whether two are the same counts. */
 static rp_status
-read_object(const place *at, const rp_json *object, rp_buffer *scope, rp_stream *stream)
+fill_user(const place *at, const rp_json *object, rp_stream *stream, rp_stream_row *row)
+{
+    rp_str user;
+    uint32_t number = 0;
+    rp_status status = read_string(at, object, "user", RP_TEXT_SIZE_MAX, &user);
+    if (status || user.len == 0)
+        return status;
+    if ((status = rp_text_set_add(&stream->users, user, &number)))
+        return rp_fail(at->error, status, "%s:%zu: no memory for more users", at->path, at->line);
+    row->user = number + 1;
+    return RP_OK;
+}
+
+static rp_status
+read_object(const place *at, const rp_json *object, rp_arena *arena, rp_buffer *scope,
+            rp_stream *stream)
 {
     char digits[32];
     rp_str category;
     if (object->type != RP_JSON_OBJECT)
         return refuse(at, "this is no JSON object");
-    const rp_str prompt = rp_str_trimmed(rp_json_string(rp_json_get(object, "prompt")));
+    const rp_str prompt = rp_json_string(rp_json_get(object, "prompt"));
     const rp_str answer = string_or_integer(rp_json_get(object, "answer_id"), digits);
-    if (!prompt.ptr || prompt.len == 0)
+    if (!prompt.ptr || rp_str_trimmed(prompt).len == 0)
         return refuse(at, "\"prompt\" is missing, no string, or empty");
     if (prompt.len > RP_TEXT_SIZE_MAX)
         return refuse(at, "\"prompt\" is too long");
@@ -157,11 +180,16 @@ read_object(const place *at, const rp_json *object, rp_buffer *scope, rp_stream 
         status = read_string(at, object, "category", RP_TAG_SIZE_MAX, &category);
     if (!status)
         status = fill_scope(at, object, scope);
+    if (!status)
+        status = fill_user(at, object, stream, &row);
     if (status)
         return status;
-    status = rp_buffer_failed(scope)
+    const rp_json *time = rp_json_get(object, "time");
+    stream->has_times |= time && time->type != RP_JSON_NULL;
+    const rp_str normal = rp_normal_text(prompt, arena);
+    status = rp_buffer_failed(scope) || !normal.ptr
                  ? RP_ERR_NOMEM
-                 : intern(stream, prompt, answer, rp_buffer_str(scope), category, &row);
+                 : intern(stream, prompt, normal, answer, rp_buffer_str(scope), category, &row);
     return status ? rp_fail(at->error, status, "%s:%zu: no memory for more requests", at->path,
                             at->line)
                   : RP_OK;
@@ -179,7 +207,7 @@ read_line(place *at, rp_json_reader *reader, rp_arena *arena, rp_buffer *scope, 
     const rp_status status = rp_json_parse(reader, arena, line, &object, &why);
     if (status)
         return rp_fail(at->error, status, "%s:%zu: %s", at->path, at->line, why.text);
-    return read_object(at, object, scope, stream);
+    return read_object(at, object, arena, scope, stream);
 }
 
 rp_status
@@ -195,7 +223,7 @@ rp_stream_read(const char *path, rp_stream *out, rp_error *error)
         return rp_fail(error, status, "no memory for a JSON reader");
     }
     rp_text_set *const sets[] = { &out->texts, &out->answers, &out->scopes, &out->categories,
-                                  &out->keys };
+                                  &out->keys, &out->users };
     rp_arena arena;
     rp_buffer scope;
     place at = { .path = path, .error = error };

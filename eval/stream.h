@@ -1,7 +1,7 @@
 /* stream.h - a stream of requests whose right answers are known.
  *
  * Format: JSON lines in arrival order, {"prompt", "answer_id", "scope"?, "answer"?,
- * "category"?, "time"?, "history"?, "cost"?} (docs/evaluation.md). A hit is right if and
+ * "category"?, "time"?, "history"?, "cost"?, "user"?} (docs/evaluation.md). A hit is right if and
  * only if the entry's answer_id equals the request's. Members of other names are passed
  * over.
  *
@@ -13,15 +13,18 @@
 
 typedef struct rp_stream_row {
     uint32_t text, answer, scope, category; /* numbers in the sets below */
-    uint32_t key;  /* equal for requests of equal scope and text */
+    uint32_t key;  /* equal for requests of equal scope and words, as they came */
+    uint32_t user; /* number of the user + 1; 0: not given */
     double time;   /* seconds; the line's number if the file has none */
     double cost;   /* US$; NaN: not given */
 } rp_stream_row;
 
 typedef struct rp_stream {
-    rp_text_set texts, answers, scopes, categories, keys;
+    rp_text_set texts; /* as the server matches them: NFC, line ends, outer space (wire/wire.h) */
+    rp_text_set answers, scopes, categories, keys, users;
     rp_stream_row *rows; /* owned; by line */
     size_t count, capacity;
+    bool has_times;      /* some line gives its time */
 } rp_stream;
 
 /* Fails: RP_ERR_INVALID or what rp_json_parse says, as "FILE:LINE: ..."; RP_ERR_NOT_FOUND. After a failure

@@ -3,6 +3,7 @@
 #include "eval/vectors.h"
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/hash.h"
 
 #include <math.h>
@@ -27,7 +28,7 @@ rp_vectors_folder(char *out, size_t size, rp_error *error)
 
 static bool
 cache_path(const rp_encoder *encoder, const rp_str *texts, size_t count, const char *folder,
-           char *out, size_t size)
+           const char *suffix, char *out, size_t size)
 {
     rp_sha256 hash;
     uint8_t digest[32];
@@ -38,7 +39,8 @@ cache_path(const rp_encoder *encoder, const rp_str *texts, size_t count, const c
     rp_sha256_final(&hash, digest);
     rp_hex_encode(digest, sizeof digest, digits);
     const rp_str fingerprint = rp_encoder_fingerprint(encoder);
-    const int len = snprintf(out, size, "%s/%.*s-%.32s.npy", folder, RP_FMT(fingerprint), digits);
+    const int len = snprintf(out, size, "%s/%.*s-%.32s%s.npy", folder, RP_FMT(fingerprint),
+                             digits, suffix);
     return len > 0 && (size_t)len < size;
 }
 
@@ -78,18 +80,19 @@ rp_vectors_open(const char *path, size_t count, rp_vectors *out, rp_error *error
 }
 
 /* Failing to keep them costs the next run its time, and nothing else. */
-static void
-keep(const char *folder, const char *path, const rp_vectors *vectors)
+static bool
+keep_rows(const char *folder, const char *path, const float *values, size_t rows, size_t columns)
 {
     rp_buffer bytes;
     rp_buffer_init(&bytes, 0);
-    rp_npy_write_header(vectors->count, vectors->dim, &bytes);
-    rp_buffer_append(&bytes, (rp_str){ (const char *)vectors->values,
-                                       vectors->count * vectors->dim * sizeof(float) });
-    if (rp_buffer_failed(&bytes) || rp_folder_make(folder, 0700, NULL) != RP_OK ||
-        rp_file_replace(path, rp_buffer_str(&bytes), 0600, NULL) != RP_OK)
-        fprintf(stderr, "reprise eval: vectors could not be kept in %s\n", folder);
+    rp_npy_write_header(rows, columns, &bytes);
+    rp_buffer_append(&bytes, (rp_str){ (const char *)values, rows * columns * sizeof *values });
+    const bool kept = !rp_buffer_failed(&bytes) && rp_folder_make(folder, 0700, NULL) == RP_OK &&
+                      rp_file_replace(path, rp_buffer_str(&bytes), 0600, NULL) == RP_OK;
     rp_buffer_fini(&bytes);
+    if (!kept)
+        fprintf(stderr, "reprise eval: vectors could not be kept in %s\n", folder);
+    return kept;
 }
 
 typedef struct by_length {
@@ -103,6 +106,17 @@ compare_lengths(const void *a, const void *b)
     if (x->len != y->len)
         return x->len < y->len ? -1 : 1;
     return x->at < y->at ? -1 : x->at > y->at;
+}
+
+static by_length *
+order_by_length(const rp_str *texts, size_t count)
+{
+    by_length *order = calloc(count + 1, sizeof *order);
+    for (size_t i = 0; order && i < count; i++)
+        order[i] = (by_length){ texts[i].len, i };
+    if (order)
+        qsort(order, count, sizeof *order, compare_lengths);
+    return order;
 }
 
 static rp_status
@@ -133,16 +147,13 @@ static rp_status
 embed_all(const rp_encoder *encoder, const rp_str *texts, const rp_vectors_options *options,
           rp_vectors *out, rp_error *error)
 {
-    by_length *order = calloc(out->count + 1, sizeof *order);
+    by_length *order = order_by_length(texts, out->count);
     float *batch = calloc(BATCH * out->dim, sizeof *batch);
     out->made = calloc(out->count * out->dim + 1, sizeof *out->made);
     rp_status status = order && batch && out->made
                            ? RP_OK
                            : rp_fail(error, RP_ERR_NOMEM, "no memory for %zu vectors", out->count);
     if (status == RP_OK) {
-        for (size_t i = 0; i < out->count; i++)
-            order[i] = (by_length){ texts[i].len, i };
-        qsort(order, out->count, sizeof *order, compare_lengths);
         status = embed_in_order(encoder, texts, order, options, out, batch, error);
     }
     out->values = out->made;
@@ -151,13 +162,184 @@ embed_all(const rp_encoder *encoder, const rp_str *texts, const rp_vectors_optio
     return status;
 }
 
+/* ---- in windows ----------------------------------------------------------------------------- */
+
+/* Rows of windows are gathered as texts come, longest text last. */
+typedef struct windowed {
+    rp_vectors *out;
+    size_t rows, capacity;
+    float *storage;       /* (BATCH, RP_WINDOWS_MAX + 1, dim) */
+} windowed;
+
+static rp_status
+take_embedding(windowed *w, size_t at, rp_status status, const rp_embedding *embedding)
+{
+    rp_vectors *out = w->out;
+    if (status == RP_ERR_LIMIT) { /* too long: an exact repeat is all it can have */
+        out->cut_count++;
+        out->made[at * out->dim] = 1; /* a unit vector that nobody looks at */
+        return RP_OK;
+    }
+    if (status)
+        return status;
+    const size_t count = embedding->window_count;
+    memcpy(out->made + at * out->dim, embedding->mean, out->dim * sizeof(float));
+    out->facts[2 * at] = (float)count;
+    out->facts[2 * at + 1] = (float)embedding->unknown_share;
+    if (count <= 1)
+        return RP_OK;
+    if (w->rows + count > w->capacity) {
+        const size_t capacity = RP_MAX(2 * w->capacity, w->rows + count + 64);
+        float *windows = realloc(out->windows, capacity * out->dim * sizeof *windows);
+        if (!windows)
+            return RP_ERR_NOMEM;
+        out->windows = windows;
+        w->capacity = capacity;
+    }
+    out->starts[at] = (uint32_t)w->rows;
+    memcpy(out->windows + w->rows * out->dim, embedding->windows, count * out->dim * sizeof(float));
+    w->rows += count;
+    return RP_OK;
+}
+
+static rp_status
+embed_windows_in_order(const rp_encoder *encoder, const rp_str *texts, const by_length *order,
+                       const rp_vectors_options *options, windowed *w)
+{
+    const size_t count = w->out->count;
+    for (size_t start = 0; start < count; start += BATCH) {
+        const size_t n = RP_MIN((size_t)BATCH, count - start);
+        rp_str chosen[BATCH];
+        rp_embedding embeddings[BATCH];
+        rp_status statuses[BATCH], status = RP_OK;
+        for (size_t i = 0; i < n; i++)
+            chosen[i] = texts[order[start + i].at];
+        rp_encoder_embed_windows_many(encoder, chosen, n, w->storage, embeddings, statuses);
+        for (size_t i = 0; !status && i < n; i++)
+            status = take_embedding(w, order[start + i].at, statuses[i], &embeddings[i]);
+        if (status)
+            return status;
+        if (options->progress)
+            options->progress(options->context, start + n, count);
+    }
+    return RP_OK;
+}
+
+static rp_status
+embed_all_windows(const rp_encoder *encoder, const rp_str *texts,
+                  const rp_vectors_options *options, rp_vectors *out, size_t *rows,
+                  rp_error *error)
+{
+    windowed w = { .out = out };
+    by_length *order = order_by_length(texts, out->count);
+    w.storage = calloc(BATCH * (RP_WINDOWS_MAX + 1), out->dim * sizeof *w.storage);
+    out->made = calloc(out->count * out->dim + 1, sizeof *out->made);
+    out->facts = calloc(2 * out->count + 1, sizeof *out->facts);
+    out->starts = calloc(out->count + 1, sizeof *out->starts);
+    rp_status status = order && w.storage && out->made && out->facts && out->starts ? RP_OK
+                                                                                    : RP_ERR_NOMEM;
+    if (!status)
+        status = embed_windows_in_order(encoder, texts, order, options, &w);
+    out->values = out->made;
+    *rows = w.rows;
+    free(order);
+    free(w.storage);
+    return status ? rp_fail(error, status, "%zu texts could not be embedded: %s", out->count,
+                            rp_status_name(status))
+                  : RP_OK;
+}
+
+typedef struct window_paths {
+    char means[PATH_SIZE], facts[PATH_SIZE], windows[PATH_SIZE];
+} window_paths;
+
+/* What the facts say must be what the rows of windows hold. */
+static bool
+read_facts(rp_vectors *out, const rp_npy *facts, const rp_npy *windows)
+{
+    size_t rows = 0;
+    if (facts->rows != out->count || facts->columns != 2 || windows->columns != out->dim)
+        return false;
+    out->facts = calloc(2 * out->count + 1, sizeof *out->facts);
+    out->starts = calloc(out->count + 1, sizeof *out->starts);
+    out->windows = calloc(windows->rows * out->dim + 1, sizeof *out->windows);
+    if (!out->facts || !out->starts || !out->windows)
+        return false;
+    memcpy(out->facts, facts->values, 2 * out->count * sizeof *out->facts);
+    memcpy(out->windows, windows->values, windows->rows * out->dim * sizeof *out->windows);
+    for (size_t i = 0; i < out->count; i++) {
+        const float count = out->facts[2 * i], unknown = out->facts[2 * i + 1];
+        if (!(count >= 0 && count <= RP_WINDOWS_MAX && count == floorf(count)) ||
+            !(unknown >= 0 && unknown <= 1))
+            return false;
+        out->cut_count += count == 0;
+        if (count <= 1)
+            continue;
+        out->starts[i] = (uint32_t)rows;
+        rows += (size_t)count;
+    }
+    return rows == windows->rows || (rows == 0 && windows->rows == 1); /* no empty array is kept */
+}
+
+static bool
+open_windows(const window_paths *paths, size_t count, size_t dim, rp_vectors *out)
+{
+    rp_npy facts = { 0 }, windows = { 0 };
+    rp_vectors vectors = { 0 };
+    if (rp_vectors_open(paths->means, count, &vectors, NULL) != RP_OK)
+        return false;
+    const bool has_facts = rp_npy_open(paths->facts, &facts, NULL) == RP_OK;
+    const bool has_windows = rp_npy_open(paths->windows, &windows, NULL) == RP_OK;
+    const bool good = has_facts && has_windows && vectors.dim == dim &&
+                      read_facts(&vectors, &facts, &windows);
+    if (has_facts)
+        rp_npy_close(&facts);
+    if (has_windows)
+        rp_npy_close(&windows);
+    if (good)
+        *out = vectors;
+    else
+        rp_vectors_fini(&vectors);
+    return good;
+}
+
+static rp_status
+make_windows(const rp_encoder *encoder, const rp_str *texts, size_t count,
+             const rp_vectors_options *options, rp_vectors *out, rp_error *error)
+{
+    window_paths paths;
+    const char *folder = options->cache_folder;
+    const bool may_keep =
+        folder && count &&
+        cache_path(encoder, texts, count, folder, "-w", paths.means, PATH_SIZE) &&
+        cache_path(encoder, texts, count, folder, "-w-facts", paths.facts, PATH_SIZE) &&
+        cache_path(encoder, texts, count, folder, "-w-windows", paths.windows, PATH_SIZE);
+    rp_vectors vectors = { .count = count, .dim = rp_encoder_dim(encoder) };
+    size_t rows = 0;
+    if (may_keep && open_windows(&paths, count, vectors.dim, out))
+        return RP_OK;
+    const rp_status status = embed_all_windows(encoder, texts, options, &vectors, &rows, error);
+    if (status) {
+        rp_vectors_fini(&vectors);
+        return status;
+    }
+    const float *kept_rows = rows ? vectors.windows : vectors.values;
+    if (may_keep && keep_rows(folder, paths.windows, kept_rows, rows ? rows : 1, vectors.dim) &&
+        keep_rows(folder, paths.facts, vectors.facts, count, 2))
+        keep_rows(folder, paths.means, vectors.values, count, vectors.dim);
+    *out = vectors;
+    return RP_OK;
+}
+
 rp_status
 rp_vectors_make(const rp_encoder *encoder, const rp_str *texts, size_t count,
                 const rp_vectors_options *options, rp_vectors *out, rp_error *error)
 {
     char path[PATH_SIZE];
+    if (options->windows)
+        return make_windows(encoder, texts, count, options, out, error);
     const bool may_keep = options->cache_folder && count &&
-                          cache_path(encoder, texts, count, options->cache_folder, path, sizeof path);
+                          cache_path(encoder, texts, count, options->cache_folder, "", path, sizeof path);
     rp_vectors vectors = { .count = count, .dim = rp_encoder_dim(encoder) };
     if (may_keep && rp_vectors_open(path, count, &vectors, NULL) == RP_OK) {
         if (vectors.dim == rp_encoder_dim(encoder)) {
@@ -173,9 +355,37 @@ rp_vectors_make(const rp_encoder *encoder, const rp_str *texts, size_t count,
         return status;
     }
     if (may_keep)
-        keep(options->cache_folder, path, &vectors);
+        keep_rows(options->cache_folder, path, vectors.values, vectors.count, vectors.dim);
     *out = vectors;
     return RP_OK;
+}
+
+rp_status
+rp_vectors_time(const rp_encoder *encoder, const rp_str *texts, size_t count, float *out_us,
+                rp_error *error)
+{
+    enum { SAMPLES = 200 };
+    by_length *order = order_by_length(texts, count);
+    float *storage = calloc((RP_WINDOWS_MAX + 1) * rp_encoder_dim(encoder), sizeof *storage);
+    rp_status status = order && storage ? RP_OK : RP_ERR_NOMEM;
+    size_t timed = 0;
+    /* The first one pays for cold memory and is made twice. */
+    for (size_t k = 0; !status && timed < count; k++) {
+        const size_t at = (k ? k : 1) * count / SAMPLES, last = RP_MIN(at, count - 1);
+        rp_embedding embedding;
+        const int64_t started = rp_monotonic_ns();
+        status = rp_encoder_embed_windows(encoder, texts[order[last].at], storage, &embedding, NULL);
+        const float us = (float)(rp_monotonic_ns() - started) / 1000;
+        if (status == RP_ERR_LIMIT) /* never embedded */
+            status = RP_OK;
+        for (; k && timed <= last; timed++)
+            out_us[order[timed].at] = us;
+    }
+    free(order);
+    free(storage);
+    return status ? rp_fail(error, status, "embedding could not be timed: %s",
+                            rp_status_name(status))
+                  : RP_OK;
 }
 
 void
@@ -184,6 +394,9 @@ rp_vectors_fini(rp_vectors *vectors)
     if (!vectors->made && vectors->values)
         rp_npy_close(&vectors->npy);
     free(vectors->made);
+    free(vectors->facts);
+    free(vectors->windows);
+    free(vectors->starts);
     *vectors = (rp_vectors){ 0 };
 }
 

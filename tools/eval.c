@@ -44,6 +44,30 @@ rp_command_eval(int argc, char **argv)
     return RP_EXIT_USAGE;
 }
 
+bool
+rp_eval_parse(const rp_eval_parser *parser, int argc, char **argv, int *exit_status)
+{
+    int option;
+    *exit_status = RP_EXIT_USAGE;
+    while ((option = getopt_long(argc, argv, "", parser->options, NULL)) != -1) {
+        if (option == parser->help) {
+            parser->print_help();
+            *exit_status = RP_EXIT_DONE;
+            return false;
+        }
+        if (option == '?') {
+            fprintf(stderr, "Try `reprise %s --help`.\n", parser->command);
+            return false;
+        }
+        if (!parser->take(option, parser->context)) {
+            fprintf(stderr, "reprise %s: '%s' is no value that this option takes; `reprise %s --help`"
+                            " lists them\n", parser->command, optarg ? optarg : "", parser->command);
+            return false;
+        }
+    }
+    return true;
+}
+
 int
 rp_eval_exit_status(rp_status status)
 {
@@ -91,14 +115,14 @@ show_progress(void *context, size_t done, size_t count)
     fprintf(stderr, "\rembedding %zu of %zu texts%s", done, count, done < count ? "" : "\r\033[K");
 }
 
-rp_status
-rp_eval_vectors(const rp_encoder *encoder, const rp_str *texts, size_t count,
-                const rp_eval_cache *cache, rp_vectors *out, rp_error *error)
+static rp_status
+make_vectors(const rp_encoder *encoder, const rp_str *texts, size_t count, bool windows,
+             const rp_eval_cache *cache, rp_vectors *out, rp_error *error)
 {
     char folder[4096];
     int64_t shown_ns = 0;
-    rp_vectors_options options = { .cache_folder = cache->folder, .progress = show_progress,
-                                   .context = &shown_ns };
+    rp_vectors_options options = { .cache_folder = cache->folder, .windows = windows,
+                                   .progress = show_progress, .context = &shown_ns };
     if (cache->off) {
         options.cache_folder = NULL;
     } else if (!cache->folder) {
@@ -109,7 +133,24 @@ rp_eval_vectors(const rp_encoder *encoder, const rp_str *texts, size_t count,
     }
     const rp_status status = rp_vectors_make(encoder, texts, count, &options, out, error);
     if (!status && out->cut_count)
-        fprintf(stderr, "reprise eval: %zu of %zu texts were longer than %zu tokens and were cut\n",
+        fprintf(stderr, windows ? "reprise eval: %zu of %zu texts were longer than all windows of "
+                                  "%zu tokens: they hit exactly only\n"
+                                : "reprise eval: %zu of %zu texts were longer than %zu tokens and "
+                                  "were cut\n",
                 out->cut_count, count, rp_encoder_window_tokens(encoder));
     return status;
+}
+
+rp_status
+rp_eval_vectors(const rp_encoder *encoder, const rp_str *texts, size_t count,
+                const rp_eval_cache *cache, rp_vectors *out, rp_error *error)
+{
+    return make_vectors(encoder, texts, count, false, cache, out, error);
+}
+
+rp_status
+rp_eval_windows(const rp_encoder *encoder, const rp_str *texts, size_t count,
+                const rp_eval_cache *cache, rp_vectors *out, rp_error *error)
+{
+    return make_vectors(encoder, texts, count, true, cache, out, error);
 }

@@ -37,8 +37,9 @@ typedef struct make_options {
 } make_options;
 
 static bool
-take_option(int option, make_options *o)
+take_option(int option, void *context)
 {
+    make_options *o = context;
     rp_make_stream *m = &o->make;
     uint64_t count = 0;
     bool good = true;
@@ -82,30 +83,16 @@ parse_arguments(int argc, char **argv, make_options *o, int *exit_status)
         { "seed", required_argument, NULL, 's' },  { "help", no_argument, NULL, 'h' },
         { 0 },
     };
-    int option;
-    *exit_status = RP_EXIT_USAGE;
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        if (option == 'h') {
-            print_help();
-            *exit_status = RP_EXIT_DONE;
-            return false;
-        }
-        if (option == '?') {
-            fputs("Try `reprise eval make-stream --help`.\n", stderr);
-            return false;
-        }
-        if (!take_option(option, o)) {
-            fprintf(stderr, "reprise eval make-stream: '%s' is no value that this option takes; "
-                            "`reprise eval make-stream --help` lists them\n", optarg);
-            return false;
-        }
-    }
+    const rp_eval_parser parser = { "eval make-stream", options, 'h', print_help, take_option, o };
+    if (!rp_eval_parse(&parser, argc, argv, exit_status))
+        return false;
     const char *wrong = argc - optind != 1                 ? "give one file of texts"
                         : o->draw_given && !o->make.count  ? "--zipf and --novel need --count"
                         : o->order_given && o->make.count  ? "--order and --count exclude each other"
                                                            : NULL;
     if (wrong)
         fprintf(stderr, "reprise eval make-stream: %s\n", wrong);
+    *exit_status = RP_EXIT_USAGE;
     return !wrong;
 }
 

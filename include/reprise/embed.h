@@ -80,6 +80,12 @@ RP_NODISCARD rp_status rp_encoder_embed_windows(const rp_encoder *encoder, rp_st
                                                 float *storage, rp_embedding *out,
                                                 rp_error *error);
 
+/* The same for n texts, encoded together. storage holds (RP_WINDOWS_MAX + 1) * dim numbers
+ * a text. Each text has its own status: RP_OK, or RP_ERR_LIMIT, RP_ERR_CORRUPT,
+ * RP_ERR_NOMEM; where it is not RP_OK, its embedding is undefined. */
+void rp_encoder_embed_windows_many(const rp_encoder *encoder, const rp_str *texts, size_t n,
+                                   float *storage, rp_embedding *out, rp_status *status);
+
 /* Token ids of a text, special tokens included, nothing cut. Writes at most `max`
  * and returns how many there are. */
 size_t rp_encoder_tokenize(const rp_encoder *encoder, rp_str text, int32_t *out, size_t max);

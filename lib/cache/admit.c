@@ -13,9 +13,8 @@
 
 /* ---- rules -------------------------------------------------------------------------- */
 
-/* How long the entry shall live, in microseconds; 0: for ever. Negative: not at all. */
-static int64_t
-lifetime_us(const rp_query *query)
+int64_t
+rp_admit_lifetime_us(const rp_query *query)
 {
     const rp_rules *rules = &query->rules;
     int64_t ttl_us = query->controls.ttl_us >= 0 ? query->controls.ttl_us : rules->ttl_us;
@@ -49,7 +48,7 @@ rp_admit_refusal(rp_cache *cache, const rp_query *query, const rp_admission *adm
         return "size";
     if (query->request->temperature > query->rules.temperature_max) /* NaN: absent, allowed */
         return "temperature";
-    if (lifetime_us(query) < 0)
+    if (rp_admit_lifetime_us(query) < 0)
         return "ttl";
     if (query->result.decision.reason && query->result.decision.keep == RP_KEEP_NEVER)
         return "policy";
@@ -75,7 +74,7 @@ static void
 draft_entry(const rp_query *query, const rp_admission *admission, rp_str scope_fields,
             rp_entry *draft)
 {
-    const int64_t ttl_us = lifetime_us(query);
+    const int64_t ttl_us = rp_admit_lifetime_us(query);
     const rp_volatility words = rp_query_volatility(query);
     const bool overflows = ttl_us > INT64_MAX - query->now;
     *draft = (rp_entry){

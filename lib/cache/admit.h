@@ -28,6 +28,10 @@ typedef struct rp_admission {
 const char *rp_admit_refusal(rp_cache *cache, const rp_query *query,
                              const rp_admission *admission);
 
+/* How long the entry of this query shall live, in microseconds; 0: for ever; negative: not
+ * at all. From its rules, controls and words. */
+int64_t rp_admit_lifetime_us(const rp_query *query);
+
 /* Keep it if nothing says no. Returns NULL and *id, or the reason. If the request is
  * eligible for the semantic tier and the query has no vectors yet, the entry is stored
  * for the exact tier only: embed first (rp_query_embed on a pool thread) where that

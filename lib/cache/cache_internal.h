@@ -136,10 +136,6 @@ struct rp_query_work {
     rp_query *query;
 };
 
-/* May this entry answer this request? Asked of every candidate before the policy sees it,
- * and of the chosen one again. NULL, or a static label why not. */
-const char *rp_replay_refusal(const rp_query *query, const rp_entry *entry);
-
 /* Remember a look-up that hit, for feedback by entry. */
 void rp_remember_hit(rp_cache *cache, const rp_query *query);
 /* Put an entry's vector into the index; EXISTS is fine. */

@@ -553,24 +553,24 @@ dot(const float *a, const float *b, size_t dim)
     return (float)sum;
 }
 
-/* Long texts match only as a whole: equally many windows, and the similarity is that of
- * the worst aligned pair, so that a threshold on it holds for every pair. */
-static void
-compare_windows(const rp_query *query, const rp_entry *entry, rp_candidate *candidate)
+void
+rp_windows_compare(const rp_windows *query, const rp_windows *stored, rp_candidate *candidate)
 {
-    if (entry->window_count != query->window_count) {
-        candidate->gates_fired |= 1u << RP_GATE_WINDOW;
-        return;
-    }
-    if (!entry->windows || entry->dim != query->dim) {
+    if (stored->count != query->count || !stored->vectors || stored->dim != query->dim) {
         candidate->gates_fired |= 1u << RP_GATE_WINDOW; /* not to be checked: not to be served */
         return;
     }
-    for (size_t i = 0; i < query->window_count; i++) {
-        const float similarity = dot(query->windows + i * query->dim,
-                                     entry->windows + i * entry->dim, query->dim);
+    for (size_t i = 0; i < query->count; i++) {
+        const float similarity = dot(query->vectors + i * query->dim,
+                                     stored->vectors + i * stored->dim, query->dim);
         candidate->similarity = fminf(candidate->similarity, similarity);
     }
+}
+
+bool
+rp_candidate_before(const rp_candidate *a, const rp_candidate *b)
+{
+    return a->similarity > b->similarity || (a->similarity == b->similarity && a->id < b->id);
 }
 
 /* The entry behind a neighbor if it may answer at all, else NULL. */
@@ -592,8 +592,10 @@ load_candidate(rp_cache *cache, rp_query *query, const rp_neighbor *neighbor,
         rp_entry_unref(entry);
         return NULL;
     }
-    if (query->window_count > 1 || entry->window_count > 1)
-        compare_windows(query, entry, candidate);
+    const rp_windows asked = { query->windows, query->window_count, query->dim };
+    const rp_windows stored = { entry->windows, entry->window_count, entry->dim };
+    if (asked.count > 1 || stored.count > 1)
+        rp_windows_compare(&asked, &stored, candidate);
     return entry;
 }
 
@@ -605,8 +607,7 @@ sort_candidates(struct rp_query_work *work)
     for (size_t i = 1; i < work->count; i++)
         for (size_t j = i; j > 0; j--) {
             rp_candidate *left = &work->found[j - 1], *right = &work->found[j];
-            if (left->similarity > right->similarity ||
-                (left->similarity == right->similarity && left->id < right->id))
+            if (rp_candidate_before(left, right))
                 break;
             const rp_candidate candidate = *left;
             *left = *right;

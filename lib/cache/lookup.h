@@ -175,6 +175,25 @@ RP_NODISCARD rp_status rp_cache_explain_as(rp_cache *cache, const rp_cache_reque
                                            rp_query_adjust *adjust, void *context, char **json,
                                            size_t *len, rp_error *error);
 
+/* ---- rules that the simulator applies too (eval/simulate.c) ------------------------- */
+
+/* May this entry answer this request? Asked of every candidate before the policy sees it,
+ * and of the chosen one again. NULL, or a static label why not. Looks at scope, key, times,
+ * flags and user of both, nothing else. */
+const char *rp_replay_refusal(const rp_query *query, const rp_entry *entry);
+/* Some windows of a text, (count, dim). */
+typedef struct rp_windows {
+    const float *vectors; /* NULL: not to be had */
+    size_t count, dim;
+} rp_windows;
+/* Long texts match only as a whole: equally many windows, and the similarity is that of
+ * the worst aligned pair, so that a threshold on it holds for every pair. Else
+ * RP_GATE_WINDOW fires. For pairs of which one has more than one window. */
+void rp_windows_compare(const rp_windows *query, const rp_windows *stored,
+                        rp_candidate *candidate);
+/* Nearest first; equal ones by id, so that runs repeat. */
+bool rp_candidate_before(const rp_candidate *a, const rp_candidate *b);
+
 /* ---- the cache as the stages and the server see it ------------------------------- */
 
 rp_store *rp_cache_store_of(rp_cache *cache);           /* lent */

@@ -18,10 +18,4 @@ rp_embedding_storage_count(const rp_encoder *encoder)
     return (RP_WINDOWS_MAX + 1) * rp_encoder_dim(encoder);
 }
 
-/* Embed n texts in windows, together. storage holds rp_embedding_storage_count numbers a
- * text. Each text has its own status: RP_OK, or RP_ERR_LIMIT, RP_ERR_CORRUPT,
- * RP_ERR_NOMEM; where it is not RP_OK, its embedding is undefined. */
-void rp_encoder_embed_windows_many(const rp_encoder *encoder, const rp_str *texts, size_t n,
-                                   float *storage, rp_embedding *out, rp_status *status);
-
 #endif

@@ -77,6 +77,10 @@ typedef struct rp_request {
 RP_NODISCARD rp_status rp_request_parse(rp_wire wire, rp_str body, const rp_json *json,
                                         rp_arena *arena, rp_request *out, rp_error *error);
 
+/* One form of a text for matching: NFC, CRLF and CR to LF, outer white space off. `text` is
+ * valid UTF-8. The result is `text` itself or lies in the arena; ptr NULL: no memory. */
+rp_str rp_normal_text(rp_str text, rp_arena *arena);
+
 /* ---- replies ---------------------------------------------------------------- */
 
 typedef struct rp_usage {

@@ -49,9 +49,6 @@ void rp_request_content_field(rp_request_draft *draft, rp_str name, const rp_jso
 /* Tools as a field, without hints to the provider's own cache. */
 void rp_request_tools_field(rp_request_draft *draft, rp_str name, const rp_json *tools);
 
-/* NFC, CRLF and CR to LF, outer white space off. `text` is valid UTF-8. ptr NULL: no memory. */
-rp_str rp_normal_text(rp_str text, rp_arena *arena);
-
 /* ---- replies ---------------------------------------------------------------------- */
 
 /* What a span of the stored body is. Values are stored: never renumber. */

@@ -156,7 +156,7 @@ def test_without_labels_a_learning_policy_learns_nothing(stream):
     folder, *_ = stream
     told, = objects("stream", "--vectors", folder / "v.npy", "--labels", "none", "--policy",
                     "verified", folder / "s.jsonl")
-    assert told["labels"] == 0 and told["hits"] == 0
+    assert told["labels_known"] == 0 and told["hits"] == 0
     told, = objects("stream", "--vectors", folder / "v.npy", "--labels", "audit:1", "--policy",
                     "static:min_similarity=0.8", folder / "s.jsonl")
     assert told["audits"] == told["hits"] > 0
