@@ -305,9 +305,12 @@ rp_worker_connect(rp_worker *worker)
 {
     const rp_config *config = worker->site->config;
     rp_error error = { { 0 } };
-    for (size_t i = 0; i < config->upstream_count; i++)
-        if (!find_client(worker, &config->upstreams[i], &error))
-            rp_log(RP_LOG_ERROR, "upstream %s: %s", config->upstreams[i].name, error.text);
+    for (size_t i = 0; i < config->upstream_count; i++) {
+        const rp_upstream_config *upstream = &config->upstreams[i];
+        rp_http_client *client = find_client(worker, upstream, &error);
+        if (!client || rp_http_client_prepare(client, rp_str_of(upstream->url), &error) != RP_OK)
+            rp_log(RP_LOG_ERROR, "upstream %s: %s", upstream->name, error.text);
+    }
 }
 
 /* Will the fetch go on when the client has left? Then the body must not be the exchange's. */

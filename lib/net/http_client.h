@@ -1,9 +1,14 @@
-/* http_client.h - HTTP towards upstreams: libcurl's multi interface on our loop.
+/* http_client.h - HTTP towards upstreams, on our loop.
  *
- * HTTP/1.1 and HTTP/2, TLS, pooled connections. No redirects, http and https only, no
- * `Expect:`, proxies only if configured. A request is sent again when a kept-alive
- * connection turned out stale or an HTTP/2 stream was refused, and no byte of a reply
- * had arrived; an upload in pieces only if none of them had been sent.
+ * http:// addresses without a proxy are served by sockets and a parser of our own
+ * (HTTP/1.1), everything else by libcurl (TLS, HTTP/2, proxies). Pooled connections. No
+ * redirects, http and https only, no `Expect:`, proxies only if configured.
+ *
+ * A request is sent again, once, when a kept-alive connection turned out stale (or an
+ * HTTP/2 stream was refused) and no byte of a reply had arrived; an upload in pieces only
+ * if none of them had been sent. Over http:// moreover only if that does no harm: the
+ * method is idempotent, or there is an Idempotency-Key, or nothing of the request had been
+ * received.
  *
  * Threads: an rp_http_client and its fetches belong to one loop; make and free it there,
  * or while the loop does not run. */
@@ -26,6 +31,10 @@ RP_NODISCARD rp_status rp_http_client_new(rp_loop *loop, const rp_http_client_op
                                           rp_http_client **out, rp_error *error);
 /* Cancels what is under way, without on_done. Also from on_done, not from other callbacks. */
 void rp_http_client_free(rp_http_client *client);
+
+/* Make now what this address needs (for libcurl about a millisecond), so that no request
+ * has to wait for it. */
+RP_NODISCARD rp_status rp_http_client_prepare(rp_http_client *client, rp_str url, rp_error *error);
 
 typedef struct rp_fetch_request {
     rp_str method, url;

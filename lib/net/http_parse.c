@@ -77,14 +77,33 @@ take_line(rp_http_scan *scan, size_t line_size)
     return false;
 }
 
+/* Could these first bytes become a request line, or a status line? */
+static bool
+may_begin(const rp_http_scan *scan, rp_str input)
+{
+    const char first = input.ptr[scan->line_start];
+    if (!scan->of_reply)
+        return first == '\r' || classes[(uint8_t)first] & IS_TOKEN;
+    return memcmp(input.ptr, "HTTP/1.", RP_MIN(input.len, (size_t)7)) == 0;
+}
+
+static rp_http_refusal
+refuse_size(const rp_http_scan *scan)
+{
+    if (scan->of_reply)
+        return refuse(502, "the head of the reply is too large");
+    return scan->line_count == 0 ? refuse(414, "the request line is too long")
+                                 : refuse(431, "the header is too large");
+}
+
 bool
 rp_http_scan_feed(rp_http_scan *scan, rp_str input, size_t size_max, size_t count_max)
 {
     while (!scan->whole && !scan->refusal.status && scan->at < input.len) {
         /* Another protocol, such as TLS, need not wait for a line end that never comes. */
-        const char first = input.ptr[scan->line_start];
-        if (scan->line_count == 0 && first != '\r' && !(classes[(uint8_t)first] & IS_TOKEN)) {
-            scan->refusal = refuse(400, "this is not an HTTP request");
+        if (scan->line_count == 0 && !may_begin(scan, input)) {
+            scan->refusal = scan->of_reply ? refuse(502, "this is not an HTTP/1 reply")
+                                           : refuse(400, "this is not an HTTP request");
             break;
         }
         const size_t looked_at = RP_MIN(input.len, size_max);
@@ -94,20 +113,19 @@ rp_http_scan_feed(rp_http_scan *scan, rp_str input, size_t size_max, size_t coun
         if (!lf) {
             scan->at = looked_at;
             if (input.len >= size_max)
-                scan->refusal = scan->line_count == 0 ? refuse(414, "the request line is too long")
-                                                      : refuse(431, "the header is too large");
+                scan->refusal = refuse_size(scan);
             break;
         }
         const size_t end = (size_t)(lf - input.ptr);
         if (end == scan->line_start || input.ptr[end - 1] != '\r') {
-            scan->refusal = refuse(400, "a line does not end with CR LF");
+            scan->refusal = refuse(scan->of_reply ? 502 : 400, "a line does not end with CR LF");
             break;
         }
         scan->at = end + 1;
         scan->whole = take_line(scan, end - 1 - scan->line_start);
         scan->line_start = scan->at;
         if (scan->line_count > 0 && scan->line_count - 1 > count_max)
-            scan->refusal = refuse(431, "there are too many header fields");
+            scan->refusal = refuse(scan->of_reply ? 502 : 431, "there are too many header fields");
     }
     return scan->whole || scan->refusal.status;
 }
@@ -218,15 +236,16 @@ parse_request_line(rp_str line, rp_http_head *head, rp_str *authority)
     return cut_target(head, authority);
 }
 
+/* The name ends before name_end, which is the colon unless white space before it is
+ * forgiven. */
 static rp_http_refusal
-parse_field(rp_str line, rp_header *field)
+parse_field(rp_str line, const char *name_end, const char *colon, rp_header *field)
 {
     if (line.ptr[0] == ' ' || line.ptr[0] == '\t')
         return refuse(400, "a header line is folded");
-    const char *colon = memchr(line.ptr, ':', line.len);
     if (!colon)
         return refuse(400, "a header line has no colon");
-    field->name = (rp_str){ line.ptr, (size_t)(colon - line.ptr) };
+    field->name = (rp_str){ line.ptr, (size_t)(name_end - line.ptr) };
     if (!rp_http_is_token(field->name))
         return refuse(400, "a header name is not a token");
     const char *at = colon + 1, *end = line.ptr + line.len;
@@ -336,12 +355,147 @@ rp_http_head_parse(rp_str head, rp_header *headers, size_t header_max, rp_http_h
         if (out->header_count == header_max)
             return refuse(431, "there are too many header fields");
         rp_header *field = &headers[out->header_count];
-        refusal = parse_field(line, field);
+        const char *colon = memchr(line.ptr, ':', line.len);
+        refusal = parse_field(line, colon, colon, field);
         if (!refusal.status)
             refusal = note_field(field, authority, out, &f);
         out->header_count++;
     }
     return refusal.status ? refusal : decide_framing(&f, out);
+}
+
+/* ---- what a reply says ---------------------------------------------------------- */
+
+/* "HTTP/1.1 200 OK"; the reason, and the space before it, may be missing. */
+static rp_http_refusal
+parse_status_line(rp_str line, rp_http_reply *reply)
+{
+    const char *p = line.ptr;
+    if (line.len < 12 || memcmp(p, "HTTP/1.", 7) != 0 || p[7] < '0' || p[7] > '9' || p[8] != ' ')
+        return refuse(502, "the reply has no valid status line");
+    reply->http_1_0 = p[7] == '0';
+    for (size_t i = 9; i < 12; i++) {
+        if (p[i] < '0' || p[i] > '9')
+            return refuse(502, "the status of the reply is not a number");
+        reply->status = reply->status * 10 + (p[i] - '0');
+    }
+    if (reply->status < 100 || (line.len > 12 && p[12] != ' ') ||
+        !all_of((rp_str){ p + 12, line.len - 12 }, IS_VALUE))
+        return refuse(502, "the reply has no valid status line");
+    return refuse(0, NULL);
+}
+
+typedef struct reply_framing {
+    size_t length_count, coding_count;
+    rp_str coding;
+    int64_t length;
+    bool close, keep_alive, differ;
+} reply_framing;
+
+/* The N of "timeout=N, max=M"; -1 without one. */
+static int64_t
+keep_seconds(rp_str list)
+{
+    while (list.len) {
+        rp_str argument = rp_str_trimmed(rp_str_split(&list, ','));
+        const rp_str name = rp_str_trimmed(rp_str_split(&argument, '='));
+        uint64_t seconds;
+        if (rp_str_equal_ignoring_case(name, RP_STR("timeout")) &&
+            rp_str_to_u64(rp_str_trimmed(argument), &seconds) && seconds <= INT32_MAX)
+            return (int64_t)seconds;
+    }
+    return -1;
+}
+
+static rp_http_refusal
+note_reply_field(const rp_header *field, rp_http_reply *reply, reply_framing *f)
+{
+    uint64_t number;
+    switch (field->name.len) {
+    case 10:
+        if (rp_str_equal_ignoring_case(field->name, RP_STR("connection"))) {
+            f->close |= rp_http_list_has(field->value, RP_STR("close"));
+            f->keep_alive |= rp_http_list_has(field->value, RP_STR("keep-alive"));
+        } else if (rp_str_equal_ignoring_case(field->name, RP_STR("keep-alive"))) {
+            reply->keep_s = keep_seconds(field->value);
+        }
+        break;
+    case 14:
+        if (!rp_str_equal_ignoring_case(field->name, RP_STR("content-length")))
+            break;
+        if (!rp_str_to_u64(field->value, &number) || number > INT64_MAX)
+            return refuse(502, "the Content-Length of the reply is not a number");
+        f->differ |= f->length_count++ && f->length != (int64_t)number;
+        f->length = (int64_t)number;
+        break;
+    case 17:
+        if (!rp_str_equal_ignoring_case(field->name, RP_STR("transfer-encoding")))
+            break;
+        f->coding_count++;
+        f->coding = field->value;
+        break;
+    default: break;
+    }
+    return refuse(0, NULL);
+}
+
+static rp_http_refusal
+decide_reply_framing(const reply_framing *f, bool to_head, rp_http_reply *reply)
+{
+    if (f->differ)
+        return refuse(502, "the reply has two different lengths");
+    if (f->coding_count && f->length_count)
+        return refuse(502, "the reply has both Content-Length and Transfer-Encoding");
+    if (f->coding_count &&
+        (f->coding_count > 1 || !rp_str_equal_ignoring_case(f->coding, RP_STR("chunked"))))
+        return refuse(502, "the reply has a transfer coding other than chunked");
+    reply->body_size = f->coding_count   ? RP_HTTP_BODY_CHUNKED
+                       : f->length_count ? f->length
+                                         : RP_HTTP_BODY_UNTIL_CLOSE;
+    if (to_head || reply->status < 200 || reply->status == 204 || reply->status == 304)
+        reply->body_size = 0;
+    /* A server of HTTP/1.0 that sends chunks is believed once (RFC 9112 6.1). */
+    reply->keep_alive = !f->close && (!reply->http_1_0 || (f->keep_alive && !f->coding_count)) &&
+                        reply->body_size != RP_HTTP_BODY_UNTIL_CLOSE;
+    return refuse(0, NULL);
+}
+
+/* RFC 9112 5.1: a proxy has to remove white space before the colon of a reply's field. */
+static rp_http_refusal
+parse_reply_field(rp_str line, rp_header *field)
+{
+    const char *colon = memchr(line.ptr, ':', line.len);
+    const char *end = colon;
+    while (end && end > line.ptr && (end[-1] == ' ' || end[-1] == '\t'))
+        end--;
+    return parse_field(line, end && end > line.ptr ? end : colon, colon, field);
+}
+
+rp_http_refusal
+rp_http_reply_parse(rp_str head, bool to_head, rp_header *headers, size_t header_max,
+                    rp_http_reply *out)
+{
+    reply_framing f = { 0 };
+    rp_str line;
+    *out = (rp_http_reply){ .headers = headers, .keep_s = -1 };
+    if (!next_line(&head, &line))
+        return refuse(502, "a line does not end with CR LF");
+    rp_http_refusal refusal = parse_status_line(line, out);
+    while (!refusal.status) {
+        if (!next_line(&head, &line))
+            return refuse(502, "a line does not end with CR LF");
+        if (!line.len)
+            break;
+        if (out->header_count == header_max)
+            return refuse(502, "there are too many header fields");
+        rp_header *field = &headers[out->header_count];
+        refusal = parse_reply_field(line, field);
+        if (refusal.status)
+            return refuse(502, refusal.reason);
+        refusal = note_reply_field(field, out, &f);
+        out->header_count++;
+    }
+    return refusal.status ? refusal : decide_reply_framing(&f, to_head, out);
 }
 
 /* ---- chunked bodies ------------------------------------------------------------- */
