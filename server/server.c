@@ -441,6 +441,9 @@ rp_server_stop(rp_server *server)
         rp_server_drain(server);
     quiesce_workers(server);
     atomic_store(&server->is_stopping, true);
+    /* What the writer still tells a loop (credential.c) comes while there is one. */
+    if (server->cache)
+        (void)!rp_store_sync(rp_cache_store_of(server->cache));
     rp_batcher_free(server->batcher);
     rp_pool_free(server->pool);
     stop_workers(server);

@@ -5,6 +5,7 @@
  *     consult.c   what it asks, and what the cache says about it
  *     upstream.c  forwarding, sharing in flight
  *     keep.c      keeping the reply
+ *     credential.c  what the upstream says about the caller's credential
  *     local.c     what we answer ourselves
  *
  * An rp_visit belongs to the loop of its connection. Other threads (batcher, pool)
@@ -136,6 +137,13 @@ struct rp_visit {
      * with its head (false: do not collect after all) and, status 0, when it is whole. */
     bool (*collected)(rp_visit *visit, int status, const rp_header *headers, size_t count);
     rp_buffer collect;
+    /* A refusal that waits until the store has taken the credential back (credential.c). */
+    struct rp_held_reply {
+        int status;
+        const rp_header *headers;
+        size_t header_count;
+        bool is_whole, is_written;
+    } held;
 };
 
 /* ---- visit.c ------------------------------------------------------------------- */
@@ -202,6 +210,12 @@ bool rp_visit_is_one_answer(const rp_visit *visit);
 void rp_visit_flight_key(const rp_visit *visit, rp_flight_key *out);
 /* Break off whatever is forwarded, whoever waits for it. */
 void rp_visit_cancel(rp_visit *visit);
+
+/* ---- credential.c --------------------------------------------------------------- */
+
+/* Learn from the upstream's status. True: this reply is collected (`collected`) and sent when
+ * the store has taken the credential back. */
+bool rp_visit_learn_credential(rp_visit *visit, int status, const rp_header *headers, size_t count);
 
 /* ---- local.c ------------------------------------------------------------------- */
 

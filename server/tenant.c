@@ -142,16 +142,18 @@ rp_identity_may_read(const rp_tenants *tenants, rp_store *store, const rp_identi
     return accepted != 0 && now - accepted <= tenants->config->credential_ttl_us;
 }
 
-void
+bool
 rp_identity_learn(const rp_tenants *tenants, rp_store *store, const rp_identity *identity,
-                  const char *upstream, int http_status, rp_time now)
+                  const char *upstream, int http_status, rp_time now,
+                  rp_store_done *done, void *context)
 {
     if (!identity->is_known || !identity->forwards_credential)
-        return;
+        return false;
     uint8_t hash[32];
     hash_at_upstream(tenants, identity, upstream, hash);
     if (http_status >= 200 && http_status < 300)
         rp_store_credential_accept(store, hash, now);
     else if (http_status == 401 || http_status == 403)
-        rp_store_credential_revoke(store, hash);
+        return rp_store_credential_revoke(store, hash, done, context);
+    return false;
 }

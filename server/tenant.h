@@ -41,8 +41,10 @@ void rp_identity_of(const rp_tenants *tenants, const rp_client_headers *headers,
 bool rp_identity_may_read(const rp_tenants *tenants, rp_store *store, const rp_identity *identity,
                           const char *upstream, rp_time now);
 /* What the upstream's status says about the credential: 2xx accepts it, 401 and 403
- * revoke it. */
-void rp_identity_learn(const rp_tenants *tenants, rp_store *store, const rp_identity *identity,
-                       const char *upstream, int http_status, rp_time now);
+ * revoke it. True: what had been accepted is taken back, and `done` (may be NULL) is called on
+ * the store's writer thread when that is on the disk, or with the failure. */
+bool rp_identity_learn(const rp_tenants *tenants, rp_store *store, const rp_identity *identity,
+                       const char *upstream, int http_status, rp_time now, rp_store_done *done,
+                       void *context);
 
 #endif

@@ -33,6 +33,16 @@ leave_flight(rp_visit *visit)
     visit->flight = NULL;
 }
 
+/* There is nothing to share: those who follow go on by themselves. */
+static void
+end_unshared(rp_visit *visit)
+{
+    if (!visit->flight)
+        return;
+    rp_flight_end(visit->flight, RP_FLIGHT_FAILED);
+    leave_flight(visit);
+}
+
 /* ---- reading from a flight ------------------------------------------------------ */
 
 static void start_fetch(rp_visit *visit);
@@ -111,13 +121,14 @@ static void
 on_head(void *context, int status, const rp_header *headers, size_t count)
 {
     rp_visit *visit = context;
-    rp_server *server = visit->worker->server;
     visit->first_byte_us = rp_now_us();
     visit->upstream_status = status;
     visit->head_seen = true;
     count_status(visit, status);
-    rp_identity_learn(visit->site->tenants, rp_cache_store_of(server->cache), &visit->identity,
-                      visit->upstream->name, status, visit->time);
+    if (rp_visit_learn_credential(visit, status, headers, count)) {
+        end_unshared(visit);
+        return;
+    }
     if (visit->collected && !visit->collected(visit, status, headers, count))
         visit->collected = NULL; /* not what it was meant for: copied as it is */
     if (visit->collected)
@@ -126,11 +137,8 @@ on_head(void *context, int status, const rp_header *headers, size_t count)
     const int64_t length = content_length_of(headers, count);
     if (visit->flight && (status < 200 || status > 299 ||
                           rp_flight_publish_head(visit->flight, status, headers, count, length) !=
-                              RP_OK)) {
-        /* Not to be shared: a 429 is this caller's own. */
-        rp_flight_end(visit->flight, RP_FLIGHT_FAILED);
-        leave_flight(visit);
-    }
+                              RP_OK))
+        end_unshared(visit); /* a 429 is this caller's own */
     if (visit->flight)
         pull(visit);
     else
@@ -215,10 +223,7 @@ on_done(void *context, rp_fetch_result result, const char *detail)
     visit->done_us = rp_now_us();
     if (!visit->head_seen) {
         rp_metrics_count(visit->worker->server->metrics, RP_FAMILY_UPSTREAM, "none");
-        if (visit->flight) {
-            rp_flight_end(visit->flight, RP_FLIGHT_FAILED);
-            leave_flight(visit);
-        }
+        end_unshared(visit);
         fail_upstream(visit, result, detail);
     } else if (visit->collected) {
         if (whole && !rp_buffer_failed(&visit->collect))
@@ -365,10 +370,7 @@ start_fetch(rp_visit *visit)
         return;
     }
     visit->fetch = NULL;
-    if (visit->flight) {
-        rp_flight_end(visit->flight, RP_FLIGHT_FAILED);
-        leave_flight(visit);
-    }
+    end_unshared(visit);
     fail_upstream(visit, RP_FETCH_NO_CONNECTION, error.text[0] ? error.text : "no memory");
 }
 
@@ -432,10 +434,8 @@ rp_visit_forward(rp_visit *visit)
          * another loop: its entry is there since before it left the table. */
         rp_visit_ref(visit); /* an answered visit may be gone when it has been replayed */
         const bool landed = visit->flight && rp_visit_replay_late(visit);
-        if (landed) {
-            rp_flight_end(visit->flight, RP_FLIGHT_FAILED);
-            leave_flight(visit);
-        }
+        if (landed)
+            end_unshared(visit);
         rp_visit_unref(visit);
         if (landed)
             return;

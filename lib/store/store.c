@@ -293,8 +293,8 @@ make_meta_op(rp_str prefix, rp_str name, const rp_str *payload)
 }
 
 /* Write or delete a credential's row some time soon. If the queue is full it stays as it
- * was: an acceptance is written with the next one, and a revocation is known in memory;
- * after a crash the credential is then believed until credential_ttl at most. */
+ * was: an acceptance is written with the next one, and one that was dropped for its age is
+ * believed again after a restart, until credential_ttl. */
 static void
 push_credential(rp_store *store, const uint8_t hash[32], rp_time accepted)
 {
@@ -339,13 +339,24 @@ rp_store_credential_accept(rp_store *store, const uint8_t hash[32], rp_time now)
     pthread_mutex_unlock(&store->lock);
 }
 
-void
-rp_store_credential_revoke(rp_store *store, const uint8_t hash[32])
+bool
+rp_store_credential_revoke(rp_store *store, const uint8_t hash[32], rp_store_done *done,
+                           void *context)
 {
+    bool pushed = false;
     pthread_mutex_lock(&store->lock);
-    if (rp_credentials_remove(&store->credentials, hash) && !store->read_only)
-        push_credential(store, hash, 0);
+    if (rp_credentials_remove(&store->credentials, hash) && !store->read_only) {
+        rp_op *op = make_meta_op(RP_STR("credential/"), (rp_str){ (const char *)hash, 32 }, NULL);
+        if (op) {
+            op->done = done;
+            op->context = context;
+            pushed = rp_writer_push_lasting(store, op) == RP_OK;
+        }
+        if (op && !pushed)
+            rp_op_free(op);
+    }
     pthread_mutex_unlock(&store->lock);
+    return pushed;
 }
 
 uint64_t

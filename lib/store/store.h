@@ -134,7 +134,12 @@ RP_NODISCARD rp_status rp_store_put(rp_store *store, const rp_entry *draft, rp_e
 /* When did the upstream last accept this credential (keyed hash)? 0: never. */
 rp_time rp_store_credential_accepted(rp_store *store, const uint8_t hash[32]);
 void rp_store_credential_accept(rp_store *store, const uint8_t hash[32], rp_time now);
-void rp_store_credential_revoke(rp_store *store, const uint8_t hash[32]);
+/* From now on it was never accepted; on disk with the next commit, before anything newer, and
+ * tried again until it is. `done` (may be NULL) is called on the writer thread after that
+ * commit, or with its failure. False: there was nothing to take back, or nothing can be
+ * written any more (closing, no memory); then `done` is not called. */
+bool rp_store_credential_revoke(rp_store *store, const uint8_t hash[32], rp_store_done *done,
+                                void *context);
 
 /* Epochs are part of scopes: bumping one makes all that came before unreachable at
  * once; space is reclaimed later. `name`: "" for all, "t/TENANT", "n/TENANT/NAMESPACE". */

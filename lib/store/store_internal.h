@@ -41,6 +41,7 @@ typedef struct rp_op {
     bool waited_for; /* by a thread, until `finished` */
     bool finished;
     bool is_sync_eager; /* SYNC: also do what would wait for a timer */
+    bool is_lasting; /* META: tried again until it is committed */
     rp_status status;
     size_t size;     /* bytes it counts against RP_PENDING_SIZE_MAX */
 
@@ -126,6 +127,7 @@ struct rp_store {
     size_t doomed_count, doomed_capacity;
     uint64_t outcome_next, outcome_count;
     bool reload_wanted; /* the environment could not be opened anew */
+    rp_op *lasting_head, *lasting_tail; /* operations to be tried again, oldest first */
 };
 
 /* ---- store_memory.c: under the lock ----------------------------------------- */
@@ -155,6 +157,9 @@ void rp_writer_stop(rp_store *store);
 /* Hand over an operation on the heap. Fails: RP_ERR_BUSY (queue full), RP_ERR_CLOSED;
  * the caller keeps it then. Under the lock. */
 RP_NODISCARD rp_status rp_writer_push(rp_store *store, rp_op *op);
+/* The same for one that must not be lost: the bound of the queue does not hold for it, and it is
+ * tried again until it is committed. */
+RP_NODISCARD rp_status rp_writer_push_lasting(rp_store *store, rp_op *op);
 /* Hand over an operation on the caller's stack and wait until it is finished. Takes the
  * lock. Returns its status. */
 rp_status rp_writer_wait(rp_store *store, rp_op *op);

@@ -12,7 +12,8 @@
  *   4. doomed slots are freed, new ones made, `added` and `done` called.
  * If the commit fails, what was doomed stays out of service and goes with the next
  * batch; new entries are refused; admission pauses, and a commit is tried again after
- * 1 s, 2 s ... 64 s, or when rp_store_sync asks. A full map first evicts more. */
+ * 1 s, 2 s ... 64 s, or when rp_store_sync asks. A full map first evicts more.
+ * Operations that must not be lost (a revoked credential) wait for that attempt. */
 #include "base/bytes.h"
 #include "base/hash.h"
 #include "store/entry.h"
@@ -85,6 +86,16 @@ rp_writer_push(rp_store *store, rp_op *op)
     if (store->queue_count >= RP_PENDING_MAX ||
         store->queue_bytes + op->size > RP_PENDING_SIZE_MAX)
         return RP_ERR_BUSY;
+    append_to_queue(store, op);
+    return RP_OK;
+}
+
+rp_status
+rp_writer_push_lasting(rp_store *store, rp_op *op)
+{
+    if (store->stopping)
+        return RP_ERR_CLOSED;
+    op->is_lasting = true;
     append_to_queue(store, op);
     return RP_OK;
 }
@@ -815,12 +826,43 @@ give_up(rp_store *store, writer_batch *batch, int code)
     refuse(store, batch, code == ENOMEM ? RP_ERR_NOMEM : RP_ERR_IO);
 }
 
+/* What could not be committed before goes ahead of what is newer. */
+static void
+take_lasting(rp_store *store, writer_batch *batch)
+{
+    if (!store->lasting_head)
+        return;
+    pthread_mutex_lock(&store->lock);
+    for (rp_op *op = store->lasting_head; op; op = op->next) {
+        op->status = RP_OK;
+        store->queue_count++;
+        store->queue_bytes += op->size;
+    }
+    pthread_mutex_unlock(&store->lock);
+    store->lasting_tail->next = batch->ops;
+    batch->ops = store->lasting_head;
+    store->lasting_head = store->lasting_tail = NULL;
+}
+
+static void
+keep_lasting(rp_store *store, rp_op *op)
+{
+    op->next = NULL;
+    if (store->lasting_tail)
+        store->lasting_tail->next = op;
+    else
+        store->lasting_head = op;
+    store->lasting_tail = op;
+}
+
 static void
 finish_ops(rp_store *store, writer_batch *batch)
 {
-    for (rp_op *op = batch->ops; op; op = op->next)
+    for (rp_op *op = batch->ops; op; op = op->next) {
         if (op->done)
             op->done(op->context, op->status, op->id);
+        op->done = NULL; /* told once, also if it is tried again */
+    }
     rp_op *ours = NULL;
     pthread_mutex_lock(&store->lock);
     for (rp_op *op = batch->ops, *next; op; op = next) {
@@ -830,6 +872,8 @@ finish_ops(rp_store *store, writer_batch *batch)
         if (op->waited_for) {
             op->more = batch->more;
             op->finished = true; /* from here on it belongs to the thread that waits */
+        } else if (op->is_lasting && op->status != RP_OK) {
+            keep_lasting(store, op);
         } else {
             op->next = ours;
             ours = op;
@@ -853,9 +897,9 @@ run_batch(rp_store *store, writer_batch *batch)
     for (const rp_op *op = batch->ops; op; op = op->next)
         now = now || op->waited_for;
     pthread_mutex_lock(&store->lock);
-    now = now || !store->paused || real_us() >= store->retry_us;
+    now = now || !store->paused || store->stopping || real_us() >= store->retry_us;
     pthread_mutex_unlock(&store->lock);
-    /* Paused and nobody waits: no further commit before its time. */
+    /* Paused and nobody waits: no further commit before its time (or the end). */
     if (!now) {
         refuse(store, batch, RP_ERR_IO);
         finish_ops(store, batch);
@@ -866,6 +910,7 @@ run_batch(rp_store *store, writer_batch *batch)
         finish_ops(store, batch);
         return;
     }
+    take_lasting(store, batch);
     const int code = run_attempts(store, batch);
     if (code)
         give_up(store, batch, code);
@@ -918,6 +963,12 @@ rp_writer_stop(rp_store *store)
         pthread_join(store->writer, NULL);
         store->writer_started = false;
     }
+    while (store->lasting_head) {
+        rp_op *next = store->lasting_head->next;
+        rp_op_free(store->lasting_head);
+        store->lasting_head = next;
+    }
+    store->lasting_tail = NULL;
     ZSTD_freeCCtx(store->compressor);
     store->compressor = NULL;
     free(store->doomed);

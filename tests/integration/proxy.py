@@ -83,6 +83,7 @@ class Proxy:
         self.config_path = os.path.join(self.folder, "reprise.yaml")
         self.access_log = os.path.join(self.folder, "access.log")
         self.lines = []
+        self.killed = False
         self.address = None
         self.write_config(config)
         self.process = subprocess.Popen(
@@ -148,6 +149,12 @@ class Proxy:
     def signal(self, number):
         self.process.send_signal(number)
 
+    def kill(self):
+        """As a crash would end it."""
+        self.process.kill()
+        self.process.wait(PATIENCE)
+        self.killed = True
+
     def stop(self):
         """Stop in peace; fails if a sanitizer or an assert spoke."""
         if self.process.poll() is None:
@@ -160,7 +167,7 @@ class Proxy:
         self.watcher.join(PATIENCE)
         said = "".join(self.lines)
         assert "Sanitizer" not in said and "Assertion" not in said, said
-        assert self.process.returncode == 0, (self.process.returncode, said)
+        assert self.killed or self.process.returncode == 0, (self.process.returncode, said)
 
     def connect(self):
         return http.client.HTTPConnection(*self.address, timeout=PATIENCE)
@@ -199,6 +206,48 @@ class Proxy:
     def accept(self, key="sk-test-1"):
         """Let the upstream accept this key, so that it may get hits."""
         assert self.call("GET", "/v1/models", key=key).status == 200
+
+
+class Admin:
+    """The second listener of a running proxy."""
+
+    def __init__(self, proxy):
+        self.address = proxy.admin_address
+        with open(proxy.folder + "/data/admin.token") as file:
+            self.token = file.read().strip()
+        assert os.stat(proxy.folder + "/data/admin.token").st_mode & 0o777 == 0o600
+
+    def call(self, method, path, body=None, token=True, headers=None):
+        all_headers = {"Authorization": "Bearer " + self.token} if token is True else {}
+        all_headers.update(headers or {})
+        connection = http.client.HTTPConnection(*self.address, timeout=PATIENCE)
+        try:
+            payload = json.dumps(body) if isinstance(body, (dict, list)) else body
+            connection.request(method, path, payload, all_headers)
+            reply = connection.getresponse()
+            return Reply(reply.status, reply.getheaders(), reply.read())
+        finally:
+            connection.close()
+
+    def native(self, name, **members):
+        return self.call("POST", "/v1/reprise/" + name, members)
+
+    @property
+    def url(self):
+        return "http://%s:%d" % self.address
+
+    def metrics(self):
+        """Every sample of /metrics: {"name{label=\"x\"}": value}."""
+        samples = {}
+        for line in self.call("GET", "/metrics", token=False).body.decode().splitlines():
+            if line and not line.startswith("#"):
+                name, _, value = line.rpartition(" ")
+                samples[name] = float(value)
+        return samples
+
+    def wait_until_committed(self, count):
+        wait_until(lambda: self.call("GET", "/v1/reprise/stats").json["committed"] >= count,
+                   "never %d entries committed" % count)
 
 
 def chat_body(prompt, **fields):

@@ -7,7 +7,6 @@ loses entries; a command line that says done when nothing was.
 """
 import http.client
 import json
-import os
 import re
 import socket
 import subprocess
@@ -15,34 +14,7 @@ import threading
 
 import pytest
 
-from proxy import BINARY, PATIENCE, Reply, chat_body
-
-
-class Admin:
-    def __init__(self, proxy):
-        self.address = proxy.admin_address
-        with open(proxy.folder + "/data/admin.token") as file:
-            self.token = file.read().strip()
-        assert os.stat(proxy.folder + "/data/admin.token").st_mode & 0o777 == 0o600
-
-    def call(self, method, path, body=None, token=True, headers=None):
-        all_headers = {"Authorization": "Bearer " + self.token} if token is True else {}
-        all_headers.update(headers or {})
-        connection = http.client.HTTPConnection(*self.address, timeout=PATIENCE)
-        try:
-            payload = json.dumps(body) if isinstance(body, (dict, list)) else body
-            connection.request(method, path, payload, all_headers)
-            reply = connection.getresponse()
-            return Reply(reply.status, reply.getheaders(), reply.read())
-        finally:
-            connection.close()
-
-    def native(self, name, **members):
-        return self.call("POST", "/v1/reprise/" + name, members)
-
-    @property
-    def url(self):
-        return "http://%s:%d" % self.address
+from proxy import BINARY, PATIENCE, Admin, chat_body
 
 
 @pytest.fixture

@@ -3,9 +3,11 @@
 What could go wrong: two callers share by accident; a caller without a credential, or with
 one that was revoked, is answered from the store.
 """
+import concurrent.futures
+import os
 import time
 
-from proxy import wait_until, while_it_lasts
+from proxy import Admin, wait_until, while_it_lasts
 
 
 def test_callers_with_different_keys_share_nothing(proxy, upstream):
@@ -38,6 +40,33 @@ def test_a_revoked_key_gets_no_hits(proxy, upstream):
     assert proxy.chat("Something else", key="sk-gone").status == 401
     reply = proxy.chat("Hello", key="sk-gone")
     assert (reply.status, reply.cache) == (401, "miss")
+
+
+def test_a_crash_does_not_bring_a_revoked_key_back(start, upstream, tmp_path):
+    first = start(folder=tmp_path)
+    for key in ("sk-gone", "sk-stays"):
+        first.chat("Hello", key=key)
+        assert first.chat("Hello", key=key).cache == "hit"
+    Admin(first).wait_until_committed(2)
+    upstream.rejected_keys.add("sk-gone")
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:  # work for the writer
+        list(pool.map(lambda i: first.chat(os.urandom(1 << 20).hex(), key="sk-stays"), range(12)))
+    assert first.chat("Something else", key="sk-gone").status == 401
+    first.kill()  # who has seen the 401 can rely on it
+    second = start(folder=tmp_path)
+    reply = second.chat("Hello", key="sk-gone")
+    assert (reply.status, reply.cache, reply.reason) == (401, "miss", "credential-unproven")
+    assert second.chat("Hello", key="sk-stays").cache == "hit"
+
+
+def test_a_refusal_that_is_held_is_the_upstreams(proxy, upstream):
+    proxy.chat("Hello", key="sk-gone")
+    upstream.rejected_keys.add("sk-gone")
+    replies = [proxy.chat("Something else", key="sk-gone") for _ in range(2)]  # held, not held
+    for reply in replies:
+        assert reply.status == 401 and reply.json["error"]["code"] == "invalid_api_key"
+        assert reply.headers["content-type"] == "application/json"
+        assert reply.headers["x-reprise-cache"] == "miss"
 
 
 def test_an_acceptance_ends_with_credential_ttl(start, upstream):

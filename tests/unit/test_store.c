@@ -380,7 +380,8 @@ test_credentials_epochs_states_and_outcomes_survive(void **state)
     assert_int_equal(rp_store_credential_accepted(store, hash), 0);
     rp_store_credential_accept(store, hash, 1000);
     rp_store_credential_accept(store, gone, 1000);
-    rp_store_credential_revoke(store, gone);
+    assert_true(rp_store_credential_revoke(store, gone, NULL, NULL));
+    assert_false(rp_store_credential_revoke(store, gone, NULL, NULL)); /* nothing left */
     assert_int_equal(rp_store_credential_accepted(store, hash), 1000);
     rp_store_credential_accept(store, hash, 2000); /* in memory now, on disk later */
     assert_int_equal(rp_store_credential_accepted(store, hash), 2000);

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -345,6 +346,49 @@ test_a_write_may_arrive_although_it_failed(void **state)
     run_all(false, true, true);
 }
 
+static sem_t told;
+static rp_status told_status;
+
+static void
+tell(void *context, rp_status status, rp_entry_id id)
+{
+    (void)context;
+    (void)id;
+    told_status = status;
+    sem_post(&told);
+}
+
+/* The disk fails just when a credential is taken back. Whoever starts next must not believe
+ * it again. */
+static void
+test_a_revoked_credential_stays_revoked_when_its_commit_fails(void **state)
+{
+    (void)state;
+    char *folder = test_folder_make();
+    const rp_store_options options = { .folder = folder, .disk_max = 64 << 20 };
+    const uint8_t bad[32] = { 1 }, good[32] = { 2 };
+    for (int synced = 0; synced < 2; synced++) {
+        rp_store *store = test_store_open_with(options);
+        rp_store_credential_accept(store, bad, 77);
+        rp_store_credential_accept(store, good, 77);
+        assert_int_equal(rp_store_sync(store), RP_OK);
+        sem_init(&told, 0, 0);
+        arm(1, false, true);
+        assert_true(rp_store_credential_revoke(store, bad, tell, NULL));
+        sem_wait(&told);
+        assert_int_equal(told_status, RP_ERR_IO);
+        disarm();
+        if (synced) /* else the end itself is the last attempt */
+            assert_int_equal(rp_store_sync(store), RP_OK);
+        rp_store_close(store);
+        store = test_store_open_with(options);
+        assert_int_equal(rp_store_credential_accepted(store, bad), 0);
+        assert_int_equal(rp_store_credential_accepted(store, good), 77);
+        rp_store_close(store);
+    }
+    test_folder_free(folder);
+}
+
 static void
 test_every_allocation_may_fail(void **state)
 {
@@ -410,6 +454,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_write_and_sync_may_fail),
         cmocka_unit_test(test_the_disk_may_fail_for_good_from_any_call_on),
+        cmocka_unit_test(test_a_revoked_credential_stays_revoked_when_its_commit_fails),
         cmocka_unit_test(test_a_write_may_arrive_although_it_failed),
         cmocka_unit_test(test_every_allocation_may_fail),
         cmocka_unit_test(test_opening_may_fail_at_every_call),

@@ -113,18 +113,18 @@ test_hits_follow_what_the_upstream_said(void **state)
     assert_false(rp_identity_may_read(tenants, store, &nobody, "up", 5000));
     assert_true(rp_identity_may_read(tenants, store, &configured, "up", 5000));
     assert_false(rp_identity_may_read(tenants, store, &caller, "up", 5000));
-    rp_identity_learn(tenants, store, &caller, "up", 500, 5000);
+    assert_false(rp_identity_learn(tenants, store, &caller, "up", 500, 5000, NULL, NULL));
     assert_false(rp_identity_may_read(tenants, store, &caller, "up", 5000));
-    rp_identity_learn(tenants, store, &caller, "up", 200, 5000);
+    assert_false(rp_identity_learn(tenants, store, &caller, "up", 200, 5000, NULL, NULL));
     assert_true(rp_identity_may_read(tenants, store, &caller, "up", 5000));
     assert_true(rp_identity_may_read(tenants, store, &caller, "up", 6000));
     assert_false(rp_identity_may_read(tenants, store, &caller, "other", 5000));
     const rp_identity other = who(tenants, "sk-b");
     assert_false(rp_identity_may_read(tenants, store, &other, "up", 5000));
     assert_false(rp_identity_may_read(tenants, store, &caller, "up", 6001)); /* credential_ttl */
-    rp_identity_learn(tenants, store, &caller, "up", 429, 5000);
+    assert_false(rp_identity_learn(tenants, store, &caller, "up", 429, 5000, NULL, NULL));
     assert_true(rp_identity_may_read(tenants, store, &caller, "up", 5000));
-    rp_identity_learn(tenants, store, &caller, "up", 401, 5000);
+    assert_true(rp_identity_learn(tenants, store, &caller, "up", 401, 5000, NULL, NULL));
     assert_false(rp_identity_may_read(tenants, store, &caller, "up", 5000));
 
     rp_tenants_free(tenants);
