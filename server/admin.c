@@ -10,11 +10,14 @@
 #include "server/native.h"
 
 #include <limits.h>
+#include <openssl/crypto.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 enum {
     TOKEN_BYTES = 24,          /* of a made token; 48 hex digits */
+    TOKEN_SIZE = 256,          /* of any, with its zero */
     PIECE_SIZE = 64 << 10,     /* of an export, handed to the loop at one time */
     WAITING_MAX = 1 << 20,     /* bytes between the two sides of a stream */
     LINE_SIZE_MAX = 64 << 20,  /* of an import */
@@ -24,7 +27,8 @@ struct rp_admin {
     rp_server *server; /* borrowed */
     rp_loop *loop;     /* owned */
     rp_http_server *http;
-    char token[256];
+    pthread_mutex_t token_lock; /* a leaf */
+    uint8_t token_hash[32];     /* under token_lock */
     bool started;
 };
 
@@ -109,17 +113,29 @@ is_same_origin(rp_str origin, rp_str host)
 }
 
 static bool
-has_token(const rp_admin *admin, const rp_http_request *request)
+has_token(rp_admin *admin, const rp_http_request *request)
 {
     rp_str given = header_of(request, "authorization");
     if (given.len < 7 || !rp_str_equal_ignoring_case((rp_str){ given.ptr, 7 }, RP_STR("Bearer ")))
         return false;
     given = rp_str_trimmed((rp_str){ given.ptr + 7, given.len - 7 });
     /* Hashes are compared, so that the time says nothing about the length either. */
-    uint8_t a[32], b[32];
-    rp_sha256_of(given, a);
-    rp_sha256_of(rp_str_of(admin->token), b);
-    return rp_equal_constant_time(a, b, sizeof a);
+    uint8_t hash[32];
+    rp_sha256_of(given, hash);
+    pthread_mutex_lock(&admin->token_lock);
+    const bool same = rp_equal_constant_time(hash, admin->token_hash, sizeof hash);
+    pthread_mutex_unlock(&admin->token_lock);
+    return same;
+}
+
+static void
+set_token(rp_admin *admin, const char *token)
+{
+    uint8_t hash[32];
+    rp_sha256_of(rp_str_of(token), hash);
+    pthread_mutex_lock(&admin->token_lock);
+    memcpy(admin->token_hash, hash, sizeof hash);
+    pthread_mutex_unlock(&admin->token_lock);
 }
 
 /* ---- what is open to all ------------------------------------------------------------ */
@@ -685,41 +701,42 @@ is_loopback(const char *listen)
 
 /* A token that outlives restarts, so that scripts may keep it. */
 static rp_status
-read_or_make_token(rp_admin *admin, const char *folder, rp_error *error)
+read_or_make_token(const char *folder, char token[TOKEN_SIZE], rp_error *error)
 {
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/admin.token", folder);
     rp_buffer bytes;
     rp_buffer_init(&bytes, 0);
-    rp_status status = rp_file_read(path, sizeof admin->token - 1, &bytes, error);
-    const rp_str token = rp_str_trimmed(rp_buffer_str(&bytes));
-    if (status == RP_OK && token.len >= 16) {
-        memcpy(admin->token, token.ptr, token.len);
+    rp_status status = rp_file_read(path, TOKEN_SIZE - 1, &bytes, error);
+    const rp_str kept = rp_str_trimmed(rp_buffer_str(&bytes));
+    if (status == RP_OK && kept.len >= 16) {
+        memcpy(token, kept.ptr, kept.len);
+        token[kept.len] = '\0';
     } else if (status == RP_OK || status == RP_ERR_NOT_FOUND) {
         uint8_t secret[TOKEN_BYTES];
         status = rp_random_secret(secret, sizeof secret);
-        rp_hex_encode(secret, sizeof secret, admin->token);
+        rp_hex_encode(secret, sizeof secret, token);
         if (status == RP_OK)
-            status = rp_file_replace(path, rp_str_of(admin->token), 0600, error);
+            status = rp_file_replace(path, rp_str_of(token), 0600, error);
     }
     rp_buffer_fini(&bytes);
     return status;
 }
 
 static rp_status
-take_token(rp_admin *admin, const rp_config *config, rp_error *error)
+find_token(const rp_config *config, char token[TOKEN_SIZE], rp_error *error)
 {
     if (config->admin_token) {
-        if (strlen(config->admin_token) >= sizeof admin->token)
-            return rp_fail(error, RP_ERR_LIMIT, "the admin token is longer than %zu bytes",
-                           sizeof admin->token - 1);
-        strcpy(admin->token, config->admin_token);
+        if (strlen(config->admin_token) >= TOKEN_SIZE)
+            return rp_fail(error, RP_ERR_LIMIT, "the admin token is longer than %d bytes",
+                           TOKEN_SIZE - 1);
+        strcpy(token, config->admin_token);
         return RP_OK;
     }
     if (!is_loopback(config->admin_listen))
         return rp_fail(error, RP_ERR_INVALID,
                        "admin.listen is %s, which others can reach: set admin.token", config->admin_listen);
-    return read_or_make_token(admin, config->data, error);
+    return read_or_make_token(config->data, token, error);
 }
 
 rp_status
@@ -729,6 +746,7 @@ rp_admin_start(rp_server *server, rp_admin **out, rp_error *error)
     if (!admin)
         return rp_fail(error, RP_ERR_NOMEM, "no memory for the admin listener");
     admin->server = server;
+    pthread_mutex_init(&admin->token_lock, NULL);
     const rp_config *config = rp_server_config(server);
     const rp_http_server_options options = {
         .listen = config->admin_listen,
@@ -739,7 +757,10 @@ rp_admin_start(rp_server *server, rp_admin **out, rp_error *error)
         .connections_max = 256,
     };
     const rp_http_handler handler = { on_request, on_body, on_gone, on_drained, admin };
-    rp_status status = take_token(admin, config, error);
+    char token[TOKEN_SIZE] = "";
+    rp_status status = find_token(config, token, error);
+    set_token(admin, token);
+    OPENSSL_cleanse(token, sizeof token);
     if (status == RP_OK)
         status = rp_loop_new(&admin->loop);
     if (status == RP_OK)
@@ -762,9 +783,19 @@ rp_admin_address(const rp_admin *admin)
 }
 
 rp_status
-rp_admin_reload_tls(rp_admin *admin, rp_error *error)
+rp_admin_reload(rp_admin *admin, rp_error *error)
 {
-    return rp_http_server_reload_tls(admin->http, error);
+    char token[TOKEN_SIZE] = "";
+    const rp_config *config = rp_server_config(admin->server);
+    rp_status status = find_token(config, token, error);
+    if (status == RP_OK)
+        status = rp_http_server_change(admin->http, config->admin_listen,
+                                       config->admin_tls_certificate, config->admin_tls_key, error);
+    rp_config_unref(config);
+    if (status == RP_OK)
+        set_token(admin, token);
+    OPENSSL_cleanse(token, sizeof token);
+    return status;
 }
 
 void
@@ -788,5 +819,6 @@ rp_admin_free(rp_admin *admin)
         return;
     rp_admin_stop(admin);
     rp_loop_free(admin->loop);
+    pthread_mutex_destroy(&admin->token_lock);
     free(admin);
 }

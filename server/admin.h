@@ -17,8 +17,9 @@ typedef struct rp_admin rp_admin;
  * (an address that is not loopback without an explicit token), RP_ERR_IO. */
 RP_NODISCARD rp_status rp_admin_start(rp_server *server, rp_admin **out, rp_error *error);
 rp_str rp_admin_address(const rp_admin *admin);
-/* Read the TLS files again. */
-RP_NODISCARD rp_status rp_admin_reload_tls(rp_admin *admin, rp_error *error);
+/* Take address, TLS files (read again) and token from the server's configuration. All or
+ * nothing; fails as rp_admin_start does. By the thread that started it. */
+RP_NODISCARD rp_status rp_admin_reload(rp_admin *admin, rp_error *error);
 /* Stop answering, before rp_server_stop; free afterwards, because calls under way on the
  * server's pool still look at it. NULL is fine for both. */
 void rp_admin_stop(rp_admin *admin);

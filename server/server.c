@@ -112,11 +112,40 @@ connect_worker(void *context)
 }
 
 static void
-warn_if_differs(const char *key, const char *old, const char *new)
+warn_if(bool differs, const char *key)
 {
-    if ((old == NULL) != (new == NULL) || (old && strcmp(old, new) != 0))
+    if (differs)
         rp_log(RP_LOG_WARNING, "%s changed in the configuration; it takes effect at the next start",
                key);
+}
+
+static void
+warn_if_text_differs(const char *key, const char *old, const char *new)
+{
+    warn_if((old == NULL) != (new == NULL) || (old && strcmp(old, new) != 0), key);
+}
+
+/* What was settled when threads, store and encoder were made. */
+static void
+warn_about_what_waits(const rp_config *old, const rp_config *new)
+{
+    warn_if_text_differs("data", old->data, new->data);
+    warn_if(old->memory_max != new->memory_max, "memory_max");
+    warn_if(old->disk_max != new->disk_max, "disk_max");
+    warn_if(old->loop_threads != new->loop_threads, "threads.loops");
+    warn_if(old->pool_threads != new->pool_threads, "threads.pool");
+    warn_if(old->connections_max != new->connections_max, "connections_max");
+    warn_if(old->cacheable_max < new->cacheable_max, "cacheable_max");
+    warn_if(old->body_max != new->body_max, "body_max");
+    warn_if(old->head_timeout_us != new->head_timeout_us, "head_timeout");
+    warn_if(old->body_timeout_us != new->body_timeout_us, "body_timeout");
+    warn_if(old->idle_timeout_us != new->idle_timeout_us, "idle_timeout");
+    warn_if(old->seed != new->seed, "seed");
+    warn_if_text_differs("log.access", old->access_log, new->access_log);
+    warn_if_text_differs("encoder.model", old->encoder_model, new->encoder_model);
+    warn_if_text_differs("encoder.adapter", old->encoder_adapter, new->encoder_adapter);
+    warn_if_text_differs("encoder.tier", old->encoder_tier, new->encoder_tier);
+    warn_if(old->encoder_precision != new->encoder_precision, "encoder.precision");
 }
 
 static void
@@ -138,20 +167,11 @@ rp_server_reload(rp_server *server, const rp_config *config, rp_error *error)
     rp_status status = make_site(server->cache, config, &site, error);
     if (status != RP_OK)
         return status;
-    const rp_config *old = server->site->config;
-    warn_if_differs("listen", old->listen, config->listen);
-    warn_if_differs("data", old->data, config->data);
-    /* The files are read again, but where they are was settled at the start. */
-    warn_if_differs("tls.certificate", old->tls_certificate, config->tls_certificate);
-    warn_if_differs("tls.key", old->tls_key, config->tls_key);
-    warn_if_differs("admin.listen", old->admin_listen, config->admin_listen);
-    warn_if_differs("admin.tls.certificate", old->admin_tls_certificate, config->admin_tls_certificate);
-    warn_if_differs("admin.tls.key", old->admin_tls_key, config->admin_tls_key);
-    warn_if_differs("encoder.model", old->encoder_model, config->encoder_model);
-    warn_if_differs("access_log", old->access_log, config->access_log);
+    warn_about_what_waits(server->site->config, config);
     apply_log_level(config);
-    if (config->tls_certificate && rp_http_server_reload_tls(server->http, error) != RP_OK)
-        rp_log(RP_LOG_ERROR, "the old certificate stays: %s", error->text);
+    if (rp_http_server_change(server->http, config->listen, config->tls_certificate,
+                              config->tls_key, error) != RP_OK)
+        rp_log(RP_LOG_ERROR, "the listener for clients stays as it was: %s", error->text);
     for (size_t i = 0; i < server->worker_count; i++) {
         site_change *change = malloc(sizeof *change);
         if (!change)

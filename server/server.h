@@ -21,7 +21,9 @@ typedef struct rp_server rp_server;
 RP_NODISCARD rp_status rp_server_start(const rp_config *config, rp_server **out, rp_error *error);
 
 /* Take what can change while running from a new configuration: tenants, routes, upstreams,
- * log level, TLS files. What cannot is named in a warning. On failure the old one stays. */
+ * log level, listener (address and TLS files; if those cannot be used the old listener stays,
+ * which is logged, and the rest is taken). What cannot is named in a warning. On failure the
+ * old one stays. By the thread that started the server. */
 RP_NODISCARD rp_status rp_server_reload(rp_server *server, const rp_config *config,
                                         rp_error *error);
 
@@ -34,7 +36,7 @@ void rp_server_stop(rp_server *server);
 
 /* ---- for the admin listener and others beside the request path ------------------- */
 
-rp_str rp_server_address(const rp_server *server);     /* of the client listener */
+rp_str rp_server_address(const rp_server *server);     /* of the client listener; until a reload */
 rp_cache *rp_server_cache(rp_server *server);
 rp_metrics *rp_server_metrics(rp_server *server);
 /* The configuration in force; a reference for the caller. */

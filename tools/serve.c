@@ -143,6 +143,18 @@ notify_systemd(const char *state)
     close(fd);
 }
 
+/* Also after a reload: an address may have changed. */
+static void
+say_addresses(rp_server *server, rp_admin *admin)
+{
+    const rp_config *config = rp_server_config(server);
+    rp_log(RP_LOG_INFO, "admin listener on %.*s, its token in %s/admin.token unless configured",
+           RP_FMT(rp_admin_address(admin)), config->data);
+    rp_log(RP_LOG_INFO, "listening on %.*s, upstream %s", RP_FMT(rp_server_address(server)),
+           config->upstreams[0].url);
+    rp_config_unref(config);
+}
+
 static void
 reload(rp_server *server, rp_admin *admin, const arguments *given)
 {
@@ -158,8 +170,9 @@ reload(rp_server *server, rp_admin *admin, const arguments *given)
             rp_log(RP_LOG_ERROR, "the old configuration stays: %s", error.text);
         rp_config_unref(config);
     }
-    if (rp_admin_reload_tls(admin, &error) != RP_OK)
-        rp_log(RP_LOG_ERROR, "the admin listener keeps its certificate: %s", error.text);
+    if (rp_admin_reload(admin, &error) != RP_OK)
+        rp_log(RP_LOG_ERROR, "the admin listener stays as it was: %s", error.text);
+    say_addresses(server, admin);
     notify_systemd("READY=1");
 }
 
@@ -235,10 +248,7 @@ serve(const rp_config *config, const arguments *given)
         rp_server_stop(server);
         return managed == RP_ERR_INVALID ? RP_EXIT_USAGE : RP_EXIT_FAILED;
     }
-    rp_log(RP_LOG_INFO, "admin listener on %.*s, its token in %s/admin.token unless configured",
-           RP_FMT(rp_admin_address(admin)), config->data);
-    rp_log(RP_LOG_INFO, "listening on %.*s, upstream %s", RP_FMT(rp_server_address(server)),
-           config->upstreams[0].url);
+    say_addresses(server, admin);
     notify_systemd("READY=1");
     wait_for_signals(server, admin, &signals, given);
     rp_admin_stop(admin);

@@ -139,11 +139,14 @@ struct rp_http_server {
     rp_http_shard *shards; /* owned */
     size_t shard_count;
     int64_t duration_us[RP_DEADLINE_KINDS];
-    int listen_fd;
+    int listen_fd;               /* first loop's, once that runs */
     struct event *listen_event;  /* owned; on the first loop */
+    bool listener_is_closed;     /* on the first loop */
+    char *listen_at;             /* owned; as asked for, with port 0 perhaps */
     rp_timer *accept_timer;      /* accepting waits after EMFILE */
     char address[80];
     char *tls_certificate, *tls_key; /* owned paths */
+    bool is_tls;                     /* never changes */
     pthread_mutex_t tls_lock;        /* a leaf; guards tls */
     SSL_CTX *tls;                    /* owned; NULL: plain */
     atomic_size_t connection_count;

@@ -22,6 +22,7 @@
 enum {
     ACCEPTS_MAX = 64,       /* in one go, so that others get a turn */
     ACCEPT_PAUSE_US = 100000, /* without descriptors; a guess */
+    LISTEN_BACKLOG = 4096,
     REFUSALS_MAX = 256,     /* connections over the limit that are told so at one time */
 };
 
@@ -55,7 +56,7 @@ fail_tls(rp_error *error, const char *what, const char *path)
 }
 
 static rp_status
-make_tls(const rp_http_server *server, SSL_CTX **out, rp_error *error)
+make_tls(const char *certificate, const char *key, SSL_CTX **out, rp_error *error)
 {
     SSL_CTX *tls = SSL_CTX_new(TLS_server_method());
     rp_status status = RP_OK;
@@ -68,12 +69,12 @@ make_tls(const rp_http_server *server, SSL_CTX **out, rp_error *error)
                               SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_session_cache_mode(tls, SSL_SESS_CACHE_OFF); /* tickets do */
     SSL_CTX_set_alpn_select_cb(tls, choose_protocol, NULL);
-    if (SSL_CTX_use_certificate_chain_file(tls, server->tls_certificate) != 1)
-        status = fail_tls(error, "certificate", server->tls_certificate);
-    else if (SSL_CTX_use_PrivateKey_file(tls, server->tls_key, SSL_FILETYPE_PEM) != 1)
-        status = fail_tls(error, "key", server->tls_key);
+    if (SSL_CTX_use_certificate_chain_file(tls, certificate) != 1)
+        status = fail_tls(error, "certificate", certificate);
+    else if (SSL_CTX_use_PrivateKey_file(tls, key, SSL_FILETYPE_PEM) != 1)
+        status = fail_tls(error, "key", key);
     else if (SSL_CTX_check_private_key(tls) != 1)
-        status = fail_tls(error, "key, which is not the certificate's:", server->tls_key);
+        status = fail_tls(error, "key, which is not the certificate's:", key);
     if (status != RP_OK) {
         SSL_CTX_free(tls);
         return status;
@@ -82,29 +83,12 @@ make_tls(const rp_http_server *server, SSL_CTX **out, rp_error *error)
     return RP_OK;
 }
 
-rp_status
-rp_http_server_reload_tls(rp_http_server *server, rp_error *error)
-{
-    SSL_CTX *fresh;
-    if (!server->tls_certificate)
-        return RP_OK;
-    const rp_status status = make_tls(server, &fresh, error);
-    if (status != RP_OK)
-        return status;
-    pthread_mutex_lock(&server->tls_lock);
-    SSL_CTX *old = server->tls;
-    server->tls = fresh;
-    pthread_mutex_unlock(&server->tls_lock);
-    SSL_CTX_free(old); /* connections hold it as long as they need it */
-    return RP_OK;
-}
-
 /* NULL for a plain server; *failed if there should be one and is none. */
 static SSL *
 begin_tls(rp_http_server *server, int fd, bool *failed)
 {
     *failed = false;
-    if (!server->tls_certificate)
+    if (!server->is_tls)
         return NULL;
     pthread_mutex_lock(&server->tls_lock);
     SSL *tls = SSL_new(server->tls);
@@ -190,7 +174,7 @@ take_connection(rp_http_server *server, int fd, const struct sockaddr_storage *f
      * would have to be shaken hands with first, which is the work we avoid. */
     const bool over = count >= count_max;
     rp_http_connection *c = NULL;
-    if (!over || (!server->tls_certificate && count < count_max + REFUSALS_MAX))
+    if (!over || (!server->is_tls && count < count_max + REFUSALS_MAX))
         c = calloc(1, sizeof *c);
     if (!c) {
         close(fd);
@@ -299,10 +283,14 @@ cut_address(const char *listen_at, char host[64], char port[8])
     return true;
 }
 
+typedef struct listener {
+    int fd;
+    char address[80]; /* in use: with the port that was found */
+} listener;
+
 static rp_status
-open_listener(rp_http_server *server, rp_error *error)
+open_listener(const char *listen_at, listener *out, rp_error *error)
 {
-    const char *listen_at = server->options.listen;
     char host[64], port[8];
     struct addrinfo *found = NULL;
     if (!listen_at || !cut_address(listen_at, host, port))
@@ -316,25 +304,29 @@ open_listener(rp_http_server *server, rp_error *error)
         return rp_fail(error, RP_ERR_INVALID, "cannot listen on %.80s: %s", listen_at,
                        gai_strerror(failed));
     const int one = 1;
-    server->listen_fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    bool fine = server->listen_fd >= 0;
-    fine = fine && !setsockopt(server->listen_fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    fine = fine && !bind(server->listen_fd, found->ai_addr, found->ai_addrlen);
-    fine = fine && !listen(server->listen_fd, 4096);
+    const int fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    bool fine = fd >= 0;
+    fine = fine && !setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    fine = fine && !bind(fd, found->ai_addr, found->ai_addrlen);
+    fine = fine && !listen(fd, LISTEN_BACKLOG);
     const int reason = errno;
     freeaddrinfo(found);
-    if (!fine)
+    if (!fine) {
+        if (fd >= 0)
+            close(fd);
         return rp_fail(error, RP_ERR_IO, "cannot listen on %.80s: %s", listen_at,
                        strerror(reason));
+    }
     struct sockaddr_storage at;
     socklen_t at_size = sizeof at;
-    getsockname(server->listen_fd, (struct sockaddr *)&at, &at_size);
+    getsockname(fd, (struct sockaddr *)&at, &at_size);
     char name[INET6_ADDRSTRLEN];
     name_address(&at, name, sizeof name);
     const bool v4 = at.ss_family == AF_INET;
     const unsigned port_used = ntohs(v4 ? ((struct sockaddr_in *)&at)->sin_port
                                         : ((struct sockaddr_in6 *)&at)->sin6_port);
-    snprintf(server->address, sizeof server->address, v4 ? "%s:%u" : "[%s]:%u", name, port_used);
+    snprintf(out->address, sizeof out->address, v4 ? "%s:%u" : "[%s]:%u", name, port_used);
+    out->fd = fd;
     return RP_OK;
 }
 
@@ -385,15 +377,25 @@ prepare(rp_http_server *server, rp_loop *const *loops, rp_error *error)
         server->tls_key = strdup(o->tls_key);
         if (!server->tls_certificate || !server->tls_key)
             return rp_fail(error, RP_ERR_NOMEM, "no memory for the server");
-        const rp_status status = make_tls(server, &server->tls, error);
+        const rp_status status =
+            make_tls(server->tls_certificate, server->tls_key, &server->tls, error);
         if (status != RP_OK)
             return status;
+        server->is_tls = true;
     }
     for (size_t i = 0; i < server->shard_count; i++) {
         if (prepare_shard(server, &server->shards[i], loops[i]) != RP_OK)
             return rp_fail(error, RP_ERR_NOMEM, "no memory for the server");
     }
-    const rp_status status = open_listener(server, error);
+    listener opened;
+    const rp_status status = open_listener(o->listen, &opened, error);
+    if (status == RP_OK) {
+        server->listen_fd = opened.fd;
+        memcpy(server->address, opened.address, sizeof server->address);
+        server->listen_at = strdup(o->listen);
+        if (!server->listen_at)
+            return rp_fail(error, RP_ERR_NOMEM, "no memory for the server");
+    }
     /* The caller's strings are lent for this call. */
     o->listen = o->tls_certificate = o->tls_key = NULL;
     return status;
@@ -435,6 +437,118 @@ rp_http_server_new(rp_loop *const *loops, size_t loop_count,
     return RP_OK;
 }
 
+/* ---- another address, other files ------------------------------------------------------------ */
+
+typedef struct listener_change {
+    rp_http_server *server;
+    int fd;
+} listener_change;
+
+/* On the first loop. What the old socket has taken already is served; then it closes. */
+static void
+move_listener(void *context)
+{
+    listener_change *change = context;
+    rp_http_server *server = change->server;
+    const int fd = change->fd;
+    free(change);
+    struct event *event =
+        server->listener_is_closed
+            ? NULL
+            : event_new(rp_loop_base(server->shards[0].loop), fd, EV_READ | EV_PERSIST, on_accept, server);
+    if (!event || event_add(event, NULL) != 0) {
+        if (event)
+            event_free(event);
+        close(fd);
+        return;
+    }
+    for (int i = 0; i < LISTEN_BACKLOG / ACCEPTS_MAX; i++)
+        on_accept(server->listen_fd, EV_READ, server);
+    if (server->listen_event)
+        event_free(server->listen_event);
+    close(server->listen_fd);
+    server->listen_event = event;
+    server->listen_fd = fd;
+}
+
+/* Everything that may fail. */
+static rp_status
+prepare_change(rp_http_server *server, const char *listen_at, listener_change **moved,
+               listener *opened, rp_error *error)
+{
+    *moved = NULL;
+    if (strcmp(listen_at, server->listen_at) == 0)
+        return RP_OK;
+    listener_change *change = malloc(sizeof *change);
+    if (!change)
+        return rp_fail(error, RP_ERR_NOMEM, "no memory for a listener");
+    const rp_status status = open_listener(listen_at, opened, error);
+    if (status != RP_OK) {
+        free(change);
+        return status;
+    }
+    *change = (listener_change){ server, opened->fd };
+    *moved = change;
+    return RP_OK;
+}
+
+static void
+swap_tls(rp_http_server *server, SSL_CTX *fresh)
+{
+    pthread_mutex_lock(&server->tls_lock);
+    SSL_CTX *old = server->tls;
+    server->tls = fresh;
+    pthread_mutex_unlock(&server->tls_lock);
+    SSL_CTX_free(old); /* connections hold it as long as they need it */
+}
+
+rp_status
+rp_http_server_change(rp_http_server *server, const char *listen, const char *tls_certificate,
+                      const char *tls_key, rp_error *error)
+{
+    if ((tls_certificate != NULL) != server->is_tls)
+        return rp_fail(error, RP_ERR_UNSUPPORTED,
+                       "TLS is switched on or off at a start only, not while running");
+    SSL_CTX *fresh = NULL;
+    listener opened;
+    listener_change *change = NULL;
+    char *names[3] = { strdup(listen), tls_certificate ? strdup(tls_certificate) : NULL,
+                       tls_key ? strdup(tls_key) : NULL };
+    rp_status status = RP_OK;
+    if (!names[0] || (server->is_tls && (!names[1] || !names[2])))
+        status = rp_fail(error, RP_ERR_NOMEM, "no memory for a listener");
+    if (status == RP_OK && server->is_tls)
+        status = make_tls(tls_certificate, tls_key, &fresh, error);
+    if (status == RP_OK)
+        status = prepare_change(server, listen, &change, &opened, error);
+    const bool moves = status == RP_OK && change;
+    if (moves) {
+        status = rp_loop_post(server->shards[0].loop, move_listener, change);
+        if (status != RP_OK) {
+            (void)!rp_fail(error, status, "the loop takes no calls");
+            close(opened.fd);
+            free(change);
+        }
+    }
+    if (status != RP_OK) {
+        SSL_CTX_free(fresh);
+        for (size_t i = 0; i < RP_COUNT(names); i++)
+            free(names[i]);
+        return status;
+    }
+    if (fresh)
+        swap_tls(server, fresh);
+    if (moves)
+        memcpy(server->address, opened.address, sizeof server->address);
+    free(server->listen_at);
+    free(server->tls_certificate);
+    free(server->tls_key);
+    server->listen_at = names[0];
+    server->tls_certificate = names[1];
+    server->tls_key = names[2];
+    return RP_OK;
+}
+
 rp_str
 rp_http_server_address(const rp_http_server *server)
 {
@@ -460,6 +574,7 @@ close_listener(rp_http_server *server)
     if (server->listen_fd >= 0)
         close(server->listen_fd);
     server->listen_fd = -1;
+    server->listener_is_closed = true;
 }
 
 static void
@@ -566,6 +681,7 @@ rp_http_server_free(rp_http_server *server)
     }
     free(server->shards);
     SSL_CTX_free(server->tls);
+    free(server->listen_at);
     free(server->tls_certificate);
     free(server->tls_key);
     pthread_mutex_destroy(&server->tls_lock);

@@ -80,13 +80,19 @@ RP_NODISCARD rp_status rp_http_server_new(rp_loop *const *loops, size_t loop_cou
                                           const rp_http_server_options *options,
                                           const rp_http_handler *handler, rp_http_server **out,
                                           rp_error *error);
-/* "127.0.0.1:40123": the address in use. */
+/* "127.0.0.1:40123": the address in use. Lent until the next rp_http_server_change, and for
+ * the thread that calls that. */
 rp_str rp_http_server_address(const rp_http_server *server);
+/* Listen at another address, or with other TLS files, which are read again in any case. What
+ * is new is open before what is old closes; connections that stand go on as they are. All or
+ * nothing: fails as rp_http_server_new does, and with RP_ERR_UNSUPPORTED if TLS would be
+ * switched on or off. From one thread, not the loops'. */
+RP_NODISCARD rp_status rp_http_server_change(rp_http_server *server, const char *listen,
+                                             const char *tls_certificate, const char *tls_key,
+                                             rp_error *error);
 /* Stop accepting and close idle connections; exchanges under way go on. From any
  * thread. When all are gone `done` is called on the first loop. */
 void rp_http_server_drain(rp_http_server *server, rp_loop_call *done, void *context);
-/* Read certificate and key again; on failure the old ones stay. From any thread. */
-RP_NODISCARD rp_status rp_http_server_reload_tls(rp_http_server *server, rp_error *error);
 /* The loops must have stopped (and not been freed), or `done` of a drain been called.
  * Exchanges under way get on_gone. NULL is fine. */
 void rp_http_server_free(rp_http_server *server);

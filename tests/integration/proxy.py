@@ -79,7 +79,7 @@ class Proxy:
 
     def __init__(self, folder, config, environment=None, arguments=(), admin="listen: 127.0.0.1:0"):
         self.folder = str(folder)
-        self.admin = admin
+        self.listen, self.admin = "127.0.0.1:0", admin
         self.config_path = os.path.join(self.folder, "reprise.yaml")
         self.access_log = os.path.join(self.folder, "access.log")
         self.lines = []
@@ -97,9 +97,10 @@ class Proxy:
 
     def write_config(self, config):
         with open(self.config_path, "w") as file:
-            file.write("listen: 127.0.0.1:0\nadmin: { %s }\n"
+            file.write("listen: %s\nadmin: { %s }\n"
                        "data: %s/data\nlog: { access: %s }\n%s\n"
-                       % (self.admin, self.folder, self.access_log, config))
+                       % (self.listen, self.admin, self.folder, self.access_log, config))
+        self.config = config
 
     def _watch(self):
         for line in self.process.stderr:
@@ -120,7 +121,8 @@ class Proxy:
 
     @property
     def admin_address(self):
-        line = self.wait_for_line("admin listener on ")
+        self.wait_for_line("admin listener on ")
+        line = [line for line in self.lines if "admin listener on " in line][-1]
         host, _, port = re.search(r"admin listener on (\S+?),", line).group(1).rpartition(":")
         return host, int(port)
 
@@ -145,6 +147,16 @@ class Proxy:
     def wait_for_leavers(self, count):
         """Until the server has seen so many clients leave."""
         self.wait_for_metric("reprise_clients_gone_total", count)
+
+    def reload(self, config=None):
+        """HUP with another configuration (or with another self.listen, self.admin); returns
+        what was said until it had been dealt with. The addresses come last."""
+        self.write_config(self.config if config is None else config)
+        before = len(self.lines)
+        self.signal(signal.SIGHUP)
+        wait_until(lambda: any("listening on" in line for line in self.lines[before:]),
+                   "never reloaded")
+        return "".join(self.lines[before:])
 
     def signal(self, number):
         self.process.send_signal(number)

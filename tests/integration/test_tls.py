@@ -160,8 +160,8 @@ def test_an_unreadable_new_certificate_leaves_the_old_one(secured):
         with open(certificate.path, "w") as file:
             file.write("-----BEGIN CERTIFICATE-----\nno\n-----END CERTIFICATE-----\n")
     secured.proxy.signal(signal.SIGHUP)
-    secured.proxy.wait_for_line("the old certificate stays")
-    secured.proxy.wait_for_line("the admin listener keeps its certificate")
+    secured.proxy.wait_for_line("the listener for clients stays as it was")
+    secured.proxy.wait_for_line("the admin listener stays as it was")
     for address, certificate in secured.listeners:
         assert secured.renewed(address, certificate)
 

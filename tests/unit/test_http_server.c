@@ -1088,14 +1088,14 @@ test_tls_serves_and_reloads(void **state)
 
     rp_error error = { { 0 } };
     write_certificate("second", certificate, key);
-    assert_int_equal(rp_http_server_reload_tls(secure, &error), RP_OK);
+    assert_int_equal(rp_http_server_change(secure, "127.0.0.1:0", certificate, key, &error), RP_OK);
     talk_tls(to, TLS1_3_VERSION, request, &reply, subject);
     assert_string_equal(subject, "second");
     rp_buffer_fini(&reply);
     FILE *broken = fopen(certificate, "w");
     fputs("no certificate\n", broken);
     fclose(broken);
-    assert_int_equal(rp_http_server_reload_tls(secure, &error), RP_ERR_IO);
+    assert_int_equal(rp_http_server_change(secure, "127.0.0.1:0", certificate, key, &error), RP_ERR_IO);
     assert_true(test_contains(rp_str_of(error.text), certificate));
     talk_tls(to, TLS1_3_VERSION, request, &reply, subject);
     assert_string_equal(subject, "second");
