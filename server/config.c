@@ -570,6 +570,35 @@ read_tenants(reader *r, const rp_yaml *value, void *object)
     return RP_OK;
 }
 
+static rp_status
+read_prices(reader *r, const rp_yaml *value, void *object)
+{
+#define PR(member) offsetof(rp_price_config, member)
+    static const field fields[] = {
+        { "model", KIND_TEXT, PR(model) },
+        { "input", KIND_NUMBER, PR(input_usd), 0, 1e6 },
+        { "output", KIND_NUMBER, PR(output_usd), 0, 1e6 },
+        { NULL },
+    };
+    rp_config *config = object;
+    if (value->type != RP_YAML_LIST)
+        return fail_value(r, value, "prices", "a list");
+    rp_price_config *list = rp_arena_calloc(r->arena, count_children(value) + 1, sizeof *list);
+    if (!list)
+        return rp_fail(r->error, RP_ERR_NOMEM, "no memory for %s", r->name);
+    size_t count = 0;
+    for (const rp_yaml *item = value->first; item; item = item->next, count++) {
+        const rp_status status = read_map(r, item, "prices", fields, &list[count]);
+        if (status != RP_OK)
+            return status;
+        if (!list[count].model)
+            return fail_value(r, item, "prices", "a model (a name, or a pattern with *)");
+    }
+    config->prices = list;
+    config->price_count = count;
+    return RP_OK;
+}
+
 /* ---- routes ----------------------------------------------------------------- */
 
 #define RO(member) offsetof(rp_route_config, member)
@@ -746,6 +775,7 @@ static const field top_fields[] = {
     { "seed", KIND_SEED, AT(seed) },
     { "log", KIND_SECTION, .read = read_log },
     { "encoder", KIND_SECTION, .read = read_encoder },
+    { "prices", KIND_VALUE, .read = read_prices },
     /* These name one another, so they are read in that order after the rest. */
     { "upstreams", KIND_VALUE, .read = read_later },
     { "tenants", KIND_VALUE, .read = read_later },
@@ -957,6 +987,15 @@ glob_matches(const char *pattern, rp_str text)
     return !pattern || rp_str_matches_glob(text, rp_str_of(pattern));
 }
 
+const rp_price_config *
+rp_config_price(const rp_config *config, rp_str model)
+{
+    for (size_t i = 0; i < config->price_count; i++)
+        if (glob_matches(config->prices[i].model, model))
+            return &config->prices[i];
+    return NULL;
+}
+
 const rp_route_config *
 rp_config_route(const rp_config *config, rp_str path, rp_str model, rp_str tenant,
                 rp_str namespace_name, rp_config_header_of *header_of, void *context)
@@ -1141,6 +1180,13 @@ rp_config_print(const rp_config *config, rp_buffer *out)
     print_text(out, "  ", "adapter", config->encoder_adapter ? config->encoder_adapter : "none");
     rp_buffer_printf(out, "  precision: %s\n", precisions[config->encoder_precision]);
     print_text(out, "  ", "tier", config->encoder_tier);
+    if (config->price_count)
+        rp_buffer_append(out, RP_STR("prices:\n"));
+    for (size_t i = 0; i < config->price_count; i++) {
+        print_text(out, "  - ", "model", config->prices[i].model);
+        rp_buffer_printf(out, "    input: %.15g\n    output: %.15g\n", config->prices[i].input_usd,
+                         config->prices[i].output_usd);
+    }
     if (config->upstream_count)
         rp_buffer_append(out, RP_STR("upstreams:\n"));
     for (size_t i = 0; i < config->upstream_count; i++)

@@ -70,6 +70,12 @@ typedef struct rp_route_config {
     int64_t volatile_ttl_us;
 } rp_route_config;
 
+/* What a model's tokens cost. */
+typedef struct rp_price_config {
+    const char *model;                  /* glob */
+    double input_usd, output_usd;       /* a million tokens */
+} rp_price_config;
+
 typedef struct rp_config {
     const char *listen, *admin_listen;
     const char *tls_certificate, *tls_key;             /* or NULL */
@@ -98,6 +104,8 @@ typedef struct rp_config {
     const char *encoder_tier;                    /* NULL: best here */
     bool encoder_off;                            /* model: none -> exact tier only */
 
+    const rp_price_config *prices;
+    size_t price_count;
     const rp_upstream_config *upstreams;
     size_t upstream_count; /* at least 1 to serve */
     const rp_tenant_config *tenants;
@@ -125,6 +133,9 @@ void rp_config_unref(const rp_config *config); /* NULL is fine */
 
 /* The effective values as YAML, secrets masked: what `serve --check` prints. */
 void rp_config_print(const rp_config *config, rp_buffer *out);
+
+/* The first price that matches; NULL: none does. */
+const rp_price_config *rp_config_price(const rp_config *config, rp_str model);
 
 /* The first route that matches. Never NULL. `header_of` looks up a request header. */
 typedef rp_str rp_config_header_of(void *context, const char *name);

@@ -36,14 +36,43 @@ admit(rp_visit *visit)
         count_skipped(visit, refusal);
 }
 
-/* What this miss says about the candidate that it passed over. Pool thread. */
+/* That this call was made although the policy might have served its candidate; 0: it was not. */
+static double
+audit_probability(const rp_visit *visit)
+{
+    const rp_decision *decision = &visit->query.result.decision;
+    return decision->reason && decision->verdict == RP_MISS ? decision->explore_probability : 0;
+}
+
+/* What this miss says about the candidate that it passed over; if the policy might have
+ * served that, it was an audit. Pool thread. */
 static void
 learn(rp_visit *visit)
 {
+    rp_server *server = visit->worker->server;
     const rp_reply *reply;
-    if (visit->query.drive && rp_reply_open(rp_buffer_str(&visit->encoded), &visit->query_arena,
-                                            &reply) == RP_OK)
-        rp_learn_from_miss(visit->worker->server->cache, &visit->query, rp_reply_text(reply));
+    if (!visit->query.drive || rp_reply_open(rp_buffer_str(&visit->encoded), &visit->query_arena,
+                                             &reply) != RP_OK)
+        return;
+    rp_learn_from_miss(server->cache, &visit->query, rp_reply_text(reply));
+    const double probability = audit_probability(visit);
+    if (probability > 0)
+        rp_metrics_audit(server->metrics, visit->route->name, visit->query.neighbor_label,
+                         probability);
+}
+
+/* Of a call that was made with a probability although there was an answer, the rest of it
+ * is what learning costs. */
+static void
+count_billed(rp_visit *visit)
+{
+    rp_metrics *metrics = visit->worker->server->metrics;
+    const double explored = visit->query_busy ? 0 : audit_probability(visit);
+    const double audit = explored > 0 ? 1 - explored : 0;
+    rp_metrics_add(metrics, RP_SUM_TOKENS_BILLED_INPUT, visit->usage.input_tokens);
+    rp_metrics_add(metrics, RP_SUM_TOKENS_BILLED_OUTPUT, visit->usage.output_tokens);
+    rp_visit_add_cost(visit, RP_SUM_COST_BILLED, visit->usage, 1 - audit);
+    rp_visit_add_cost(visit, RP_SUM_COST_AUDIT, visit->usage, audit);
 }
 
 static void
@@ -194,8 +223,7 @@ rp_visit_keep(rp_visit *visit, bool whole)
                                             &visit->encoded, &visit->usage);
     rp_reply_reader_free(visit->reader);
     visit->reader = NULL;
-    rp_metrics_add(server->metrics, RP_SUM_TOKENS_BILLED_INPUT, visit->usage.input_tokens);
-    rp_metrics_add(server->metrics, RP_SUM_TOKENS_BILLED_OUTPUT, visit->usage.output_tokens);
+    count_billed(visit);
     if (visit->query_busy) {
         count_skipped(visit, "late"); /* a look-up still works on it */
         return;

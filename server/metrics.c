@@ -2,7 +2,7 @@
  *
  * A shard belongs to one thread, found through a thread-local pointer; its numbers
  * are written by that thread only (relaxed load and store, no locked instruction)
- * and read by whoever scrapes. A shard is about 120 KiB of untouched zero pages,
+ * and read by whoever scrapes. A shard is about 125 KiB of untouched zero pages,
  * of which a busy server touches a few. */
 #include "server/metrics.h"
 #include "base/bytes.h"
@@ -29,6 +29,11 @@ enum {
     THREADS_MAX = 256,
 };
 
+/* An audit that happened with probability p stands for (1 - p) / p hits that were served. */
+enum { AUDIT_WRONG, AUDIT_RIGHT, AUDIT_UNKNOWN, AUDIT_VERDICTS };
+enum { WEIGHT_WRONG, WEIGHT_ALL, WEIGHT_SQUARES, AUDIT_WEIGHTS };
+#define AUDIT_WEIGHT_MAX 1e5 /* of one audit; a guess that keeps the sums within 64 bits */
+
 typedef _Atomic uint64_t counter; /* relaxed everywhere: a sum that is a moment late is fine */
 
 typedef struct shard {
@@ -39,6 +44,8 @@ typedef struct shard {
     counter stage_sums_us[RP_STAGES];
     counter similarity[RP_KINDS][SIMILARITY_BUCKETS];
     counter similarity_sums_e6[RP_KINDS];
+    counter audits[LABELS][AUDIT_VERDICTS];
+    counter audit_weights_e6[LABELS][AUDIT_WEIGHTS];
     counter ages[AGE_BUCKETS];
     counter age_sum_s;
 } shard;
@@ -274,6 +281,24 @@ rp_metrics_entry_age(rp_metrics *metrics, int64_t age_us)
     add(&own->age_sum_s, (uint64_t)age_s);
 }
 
+void
+rp_metrics_audit(rp_metrics *metrics, const char *route, int verdict, double probability)
+{
+    shard *own = find_shard(metrics);
+    if (!own || !(probability > 0))
+        return;
+    const size_t at = label_index(metrics, &metrics->routes, route);
+    add(&own->audits[at][verdict < 0 ? AUDIT_UNKNOWN : verdict ? AUDIT_RIGHT : AUDIT_WRONG], 1);
+    if (verdict < 0)
+        return;
+    const double weight = fmin(fmax((1 - probability) / probability, 0), AUDIT_WEIGHT_MAX);
+    counter *weights = own->audit_weights_e6[at];
+    if (!verdict)
+        add(&weights[WEIGHT_WRONG], (uint64_t)llround(weight * 1e6));
+    add(&weights[WEIGHT_ALL], (uint64_t)llround(weight * 1e6));
+    add(&weights[WEIGHT_SQUARES], (uint64_t)llround(weight * weight * 1e6));
+}
+
 /* ---- reading ------------------------------------------------------------------ */
 
 /* The sum over shards of the counter at this byte offset. */
@@ -478,6 +503,121 @@ write_ages(rp_metrics *metrics, rp_buffer *out)
                      (unsigned long long)n);
 }
 
+static double
+audit_weight(rp_metrics *metrics, size_t route, size_t kind)
+{
+    return (double)total_at(metrics, offsetof(shard, audit_weights_e6) +
+                                         (route * AUDIT_WEIGHTS + kind) * sizeof(counter)) * 1e-6;
+}
+
+/* Share of semantic hits among all requests of a route. */
+static double
+hit_share(rp_metrics *metrics, size_t route)
+{
+    uint64_t all = 0, hits = 0;
+    for (size_t tier = 0; tier < TIERS; tier++)
+        for (size_t kind = 0; kind < RP_KINDS; kind++)
+            for (size_t api = 0; api < APIS; api++) {
+                const uint64_t n = total_at(metrics, request_offset(route, tier, kind, api));
+                all += n;
+                if (tier == RP_TIER_SEMANTIC && kind == RP_KIND_HIT)
+                    hits += n;
+            }
+    return all ? (double)hits / (double)all : 0;
+}
+
+/* Share wrong among the hits times the share of hits. The first is a ratio of weighted sums;
+ * its interval is Wilson's score interval (E. B. Wilson, 1927) with the effective number of
+ * audits, (sum of weights)^2 / (sum of their squares). The share of hits is taken as it is:
+ * it is counted, not estimated. */
+static rp_error_rate
+find_error_rate(rp_metrics *metrics, size_t route)
+{
+    const double wrong = audit_weight(metrics, route, WEIGHT_WRONG);
+    const double all = audit_weight(metrics, route, WEIGHT_ALL);
+    const double squares = audit_weight(metrics, route, WEIGHT_SQUARES);
+    if (!(all > 0 && squares > 0))
+        return (rp_error_rate){ (double)NAN, (double)NAN, (double)NAN };
+    const double z = 1.959963985, n = all * all / squares, p = fmin(wrong / all, 1);
+    const double centre = (p + z * z / (2 * n)) / (1 + z * z / n);
+    const double half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n));
+    const double share = hit_share(metrics, route);
+    return (rp_error_rate){ share * p, share * fmax(centre - half, 0), share * fmin(centre + half, 1) };
+}
+
+rp_error_rate
+rp_metrics_error_rate(rp_metrics *metrics, const char *route)
+{
+    const size_t at = find_label(&metrics->routes, route);
+    return at == SIZE_MAX ? (rp_error_rate){ (double)NAN, (double)NAN, (double)NAN }
+                          : find_error_rate(metrics, at);
+}
+
+static void
+write_audits(rp_metrics *metrics, rp_buffer *out)
+{
+    static const char *const verdicts[AUDIT_VERDICTS] = { "wrong", "right", "unknown" };
+    write_head(out, "reprise_audits_total", "counter",
+               "Requests that went upstream although the policy had an answer, by what that was.");
+    for (size_t verdict = 0; verdict < AUDIT_VERDICTS; verdict++) {
+        uint64_t n = 0;
+        for (size_t route = 0; route < LABELS; route++)
+            n += total_at(metrics, offsetof(shard, audits) +
+                                       (route * AUDIT_VERDICTS + verdict) * sizeof(counter));
+        rp_buffer_printf(out, "reprise_audits_total{verdict=\"%s\"} %llu\n", verdicts[verdict],
+                         (unsigned long long)n);
+    }
+}
+
+static void
+write_error_rates(rp_metrics *metrics, rp_buffer *out)
+{
+    static const struct {
+        const char *name, *help;
+        size_t offset;
+    } gauges[] = {
+        { "reprise_error_rate_estimate",
+          "Share of all requests that got a wrong answer, from audits; NaN without audits.",
+          offsetof(rp_error_rate, estimate) },
+        { "reprise_error_rate_lower", "Its 95 % interval.", offsetof(rp_error_rate, lower) },
+        { "reprise_error_rate_upper", "Its 95 % interval.", offsetof(rp_error_rate, upper) },
+    };
+    const size_t routes = atomic_load_explicit(&metrics->routes.count, memory_order_acquire);
+    for (size_t i = 0; i < RP_COUNT(gauges); i++) {
+        write_head(out, gauges[i].name, "gauge", gauges[i].help);
+        for (size_t route = 0; route < routes; route++) {
+            const rp_error_rate rate = find_error_rate(metrics, route);
+            double value;
+            memcpy(&value, (const char *)&rate + gauges[i].offset, sizeof value);
+            rp_buffer_printf(out, "%s{route=\"", gauges[i].name);
+            rp_metrics_write_label(out, label_text(&metrics->routes, route));
+            if (isnan(value))
+                rp_buffer_append(out, RP_STR("\"} NaN\n"));
+            else
+                rp_buffer_printf(out, "\"} %.6g\n", value);
+        }
+    }
+}
+
+static void
+write_costs(rp_metrics *metrics, rp_buffer *out)
+{
+    static const struct {
+        rp_sum sum;
+        const char *kind;
+    } rows[] = {
+        { RP_SUM_COST_BILLED, "billed" },
+        { RP_SUM_COST_SAVED, "saved" },
+        { RP_SUM_COST_AUDIT, "audit" },
+        { RP_SUM_COST_JUDGE, "judge" },
+    };
+    write_head(out, "reprise_cost_usd_total", "counter",
+               "US$ of models with a configured price: spent, or saved by a hit.");
+    for (size_t i = 0; i < RP_COUNT(rows); i++)
+        rp_buffer_printf(out, "reprise_cost_usd_total{kind=\"%s\"} %.12g\n", rows[i].kind,
+                         (double)rp_metrics_sum(metrics, rows[i].sum) * 1e-12);
+}
+
 static void
 write_tokens(rp_metrics *metrics, rp_buffer *out)
 {
@@ -519,6 +659,9 @@ rp_metrics_write(rp_metrics *metrics, rp_buffer *out)
     write_similarity(metrics, out);
     write_ages(metrics, out);
     write_tokens(metrics, out);
+    write_costs(metrics, out);
+    write_audits(metrics, out);
+    write_error_rates(metrics, out);
     for (size_t i = 0; i < RP_COUNT(plain); i++)
         rp_metrics_write_value(out, plain[i].name, "counter", plain[i].help, "",
                                (double)rp_metrics_sum(metrics, plain[i].sum));

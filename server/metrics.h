@@ -51,6 +51,10 @@ typedef enum rp_sum {
     RP_SUM_TOKENS_BILLED_OUTPUT,
     RP_SUM_TOKENS_SAVED_INPUT,
     RP_SUM_TOKENS_SAVED_OUTPUT,
+    RP_SUM_COST_BILLED,       /* in 1e-12 US$, where a price is configured */
+    RP_SUM_COST_SAVED,
+    RP_SUM_COST_AUDIT,        /* calls that were made although the store had an answer */
+    RP_SUM_COST_JUDGE,
     RP_SUM_BYTES_IN,          /* bodies of requests */
     RP_SUM_BYTES_OUT,         /* bodies of replies */
     RP_SUM_CLIENT_GONE,       /* clients that left before their reply was whole */
@@ -81,12 +85,22 @@ void rp_metrics_count(rp_metrics *metrics, rp_family family, const char *label);
 void rp_metrics_add(rp_metrics *metrics, rp_sum sum, int64_t amount); /* negative: ignored */
 void rp_metrics_stage(rp_metrics *metrics, rp_stage stage, int64_t duration_us);
 void rp_metrics_similarity(rp_metrics *metrics, rp_outcome_kind outcome, double similarity);
+/* A request went upstream with this probability, in (0, 1], although the policy would have
+ * served a candidate otherwise. `verdict`: was the candidate right? 1 yes, 0 no, -1 unknown. */
+void rp_metrics_audit(rp_metrics *metrics, const char *route, int verdict, double probability);
 void rp_metrics_entry_age(rp_metrics *metrics, int64_t age_us);
 
 /* The sum over all threads; for stats calls and tests. */
 uint64_t rp_metrics_sum(rp_metrics *metrics, rp_sum sum);
 uint64_t rp_metrics_requests(rp_metrics *metrics, rp_outcome_kind outcome); /* all labels */
 uint64_t rp_metrics_family(rp_metrics *metrics, rp_family family, const char *label);
+
+/* How many of a route's requests got a wrong answer from the cache, with a 95 % interval,
+ * from audits weighted by their probabilities; NaN without any that says something. */
+typedef struct rp_error_rate {
+    double estimate, lower, upper;
+} rp_error_rate;
+rp_error_rate rp_metrics_error_rate(rp_metrics *metrics, const char *route);
 
 /* All of the above in the Prometheus text format 0.0.4. Gauges of other parts
  * (entries, memory, build) are appended by the caller with rp_metrics_write_value. */

@@ -557,6 +557,26 @@ write_reasons(rp_server *server, rp_buffer *out)
     rp_cache_reasons(server->cache, write_reason, &failures);
 }
 
+static void
+write_bounds(rp_server *server, rp_buffer *out)
+{
+    pthread_mutex_lock(&server->lock);
+    rp_site *site = rp_site_ref(server->site);
+    pthread_mutex_unlock(&server->lock);
+    rp_buffer_append(out, RP_STR("# HELP reprise_error_rate_bound Bound on wrong answers among all "
+                                 "requests that the route's policy keeps.\n"
+                                 "# TYPE reprise_error_rate_bound gauge\n"));
+    for (size_t i = 0; i < site->config->route_count; i++) {
+        const double bound = rp_decider_error_bound(site->rules[i].decider);
+        if (isnan(bound))
+            continue;
+        rp_buffer_append(out, RP_STR("reprise_error_rate_bound{route=\""));
+        rp_metrics_write_label(out, site->config->routes[i].name);
+        rp_buffer_printf(out, "\"} %.6g\n", bound);
+    }
+    rp_site_unref(site);
+}
+
 /* Pages of this process in memory, from the second number of /proc/self/statm. */
 static double
 resident_bytes(void)
@@ -630,6 +650,7 @@ void
 rp_server_write_metrics(rp_server *server, rp_buffer *out)
 {
     rp_metrics_write(server->metrics, out);
+    write_bounds(server, out);
     write_reasons(server, out);
     write_cache_gauges(server, out);
     rp_metrics_write_value(out, "reprise_connections", "gauge", "Open client connections.", "",

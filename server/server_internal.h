@@ -176,6 +176,9 @@ void rp_visit_end(rp_visit *visit, rp_visit_end_kind kind);
  * looks at it or the client may be gone. False: no memory. */
 bool rp_visit_detach(rp_visit *visit);
 int64_t rp_now_us(void); /* monotonic */
+/* Add what these tokens cost to a sum of RP_SUM_COST_*, if the model has a price. `share` of it
+ * in [0, 1]. */
+void rp_visit_add_cost(rp_visit *visit, rp_sum sum, rp_usage usage, double share);
 
 /* ---- consult.c ----------------------------------------------------------------- */
 

@@ -184,6 +184,19 @@ count_stages(rp_visit *visit)
             rp_metrics_stage(metrics, rows[i].stage, rows[i].duration_us);
 }
 
+void
+rp_visit_add_cost(rp_visit *visit, rp_sum sum, rp_usage usage, double share)
+{
+    const rp_config *config = visit->site->config;
+    const rp_price_config *price = rp_config_price(config, visit->request.model);
+    if (!price)
+        return;
+    /* US$ for a million tokens are 1e6 of our 1e-12 US$ for one. */
+    const double cost = (double)RP_MAX(usage.input_tokens, 0) * price->input_usd * 1e6 +
+                        (double)RP_MAX(usage.output_tokens, 0) * price->output_usd * 1e6;
+    rp_metrics_add(visit->worker->server->metrics, sum, (int64_t)(cost * share));
+}
+
 static void
 count_visit(rp_visit *visit)
 {
@@ -204,6 +217,7 @@ count_visit(rp_visit *visit)
         rp_metrics_entry_age(metrics, report->age_us);
         rp_metrics_add(metrics, RP_SUM_TOKENS_SAVED_INPUT, report->saved.input_tokens);
         rp_metrics_add(metrics, RP_SUM_TOKENS_SAVED_OUTPUT, report->saved.output_tokens);
+        rp_visit_add_cost(visit, RP_SUM_COST_SAVED, report->saved, 1);
     }
 }
 

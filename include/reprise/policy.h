@@ -119,6 +119,9 @@ RP_NODISCARD rp_status rp_policy_new(rp_str spec, double error_max, rp_policy **
 void rp_policy_free(rp_policy *policy); /* NULL is fine */
 rp_str rp_policy_name(const rp_policy *policy); /* lent */
 
+/* The bound on wrong answers among all requests that it keeps; NaN: it keeps none. */
+double rp_policy_error_bound(const rp_policy *policy);
+
 /* Decide from what is known. `random01` is uniform in [0, 1), drawn by the caller
  * once a request, so that asking again with more evidence repeats the draw. */
 void rp_policy_decide(rp_policy *policy, const rp_question *question, double random01,

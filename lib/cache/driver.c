@@ -93,6 +93,12 @@ rp_decider_spec(const rp_decider *decider)
 }
 
 double
+rp_decider_error_bound(const rp_decider *decider)
+{
+    return rp_policy_error_bound(decider->policy);
+}
+
+double
 rp_decider_draw(rp_decider *decider)
 {
     pthread_mutex_lock(&decider->lock);

@@ -33,6 +33,7 @@ RP_NODISCARD rp_status rp_decider_new(rp_str spec, double error_max, uint64_t se
 void rp_decider_free(rp_decider *decider); /* NULL is fine */
 rp_str rp_decider_name(const rp_decider *decider); /* lent */
 rp_str rp_decider_spec(const rp_decider *decider); /* lent */
+double rp_decider_error_bound(const rp_decider *decider); /* rp_policy_error_bound */
 /* Uniform in [0, 1): drawn once a request. */
 double rp_decider_draw(rp_decider *decider);
 void rp_decider_decide(rp_decider *decider, const rp_question *question, double random01,

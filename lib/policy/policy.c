@@ -341,6 +341,14 @@ rp_policy_restore(rp_policy *policy, rp_str bytes, rp_error *error)
 }
 
 double
+rp_policy_error_bound(const rp_policy *policy)
+{
+    /* Who never learns takes the key, so that SPECs can be exchanged, but keeps no bound. */
+    const bool keeps = policy->kind->observe && policy->kind->keys & RP_KEY_ERROR_MAX;
+    return keeps ? policy->options.error_max : (double)NAN;
+}
+
+double
 rp_policy_floor(const rp_policy *policy, const rp_question *question)
 {
     double floor = policy->options.min_similarity;

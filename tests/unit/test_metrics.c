@@ -6,6 +6,7 @@
 #include "server/metrics.h"
 #include "test_support.h"
 
+#include <math.h>
 #include <pthread.h>
 
 enum { THREADS = 6, ROUNDS = 5000 };
@@ -96,6 +97,51 @@ test_two_objects_do_not_share_counts(void **state)
     rp_metrics_free(two);
 }
 
+static void
+test_the_error_rate_is_that_of_weighted_audits(void **state)
+{
+    (void)state;
+    rp_metrics *metrics;
+    assert_int_equal(rp_metrics_new(&metrics), RP_OK);
+    for (int i = 0; i < 1000; i++)
+        rp_metrics_request(metrics, "a", i < 400 ? RP_TIER_SEMANTIC : RP_TIER_NONE,
+                           i < 400 ? RP_KIND_HIT : RP_KIND_MISS, "chat");
+    /* Exact hits are requests too, but nothing about them is estimated. */
+    rp_metrics_request(metrics, "b", RP_TIER_EXACT, RP_KIND_HIT, "chat");
+    rp_metrics_request(metrics, "b", RP_TIER_SEMANTIC, RP_KIND_HIT, "chat");
+    assert_true(isnan(rp_metrics_error_rate(metrics, "a").estimate));
+    assert_true(isnan(rp_metrics_error_rate(metrics, "nowhere").upper));
+
+    rp_metrics_audit(metrics, "a", -1, 0.05); /* nobody knows: counted, but says nothing */
+    rp_metrics_audit(metrics, "a", 0, 1);     /* would never have been served */
+    assert_true(isnan(rp_metrics_error_rate(metrics, "a").estimate));
+    for (int i = 0; i < 20; i++)
+        rp_metrics_audit(metrics, "a", i != 7, 0.05);
+    /* 0.4 of the requests are hits, 1 of 20 audits was wrong; Wilson's interval of 1 of 20 is
+     * [0.00888, 0.23614] (computed by hand, and by R's prop.test without correction). */
+    rp_error_rate rate = rp_metrics_error_rate(metrics, "a");
+    assert_float_equal(rate.estimate, 0.4 * 0.05, 1e-9);
+    assert_float_equal(rate.lower, 0.4 * 0.00888, 1e-5);
+    assert_float_equal(rate.upper, 0.4 * 0.23614, 1e-5);
+    /* Weights 1 and 4: the wrong one stands for one served hit, the right one for four. */
+    rp_metrics_audit(metrics, "b", 0, 0.5);
+    rp_metrics_audit(metrics, "b", 1, 0.2);
+    rate = rp_metrics_error_rate(metrics, "b");
+    assert_float_equal(rate.estimate, 0.5 * 0.2, 1e-9);
+    assert_true(rate.lower < rate.estimate && rate.estimate < rate.upper);
+
+    rp_buffer text;
+    rp_buffer_init(&text, 0);
+    rp_metrics_write(metrics, &text);
+    rp_buffer_append_char(&text, '\0');
+    assert_non_null(strstr(text.ptr, "reprise_audits_total{verdict=\"wrong\"} 3\n"));
+    assert_non_null(strstr(text.ptr, "reprise_audits_total{verdict=\"right\"} 20\n"));
+    assert_non_null(strstr(text.ptr, "reprise_audits_total{verdict=\"unknown\"} 1\n"));
+    assert_non_null(strstr(text.ptr, "reprise_error_rate_estimate{route=\"a\"} 0.02\n"));
+    rp_buffer_fini(&text);
+    rp_metrics_free(metrics);
+}
+
 int
 main(void)
 {
@@ -103,6 +149,7 @@ main(void)
         cmocka_unit_test(test_no_count_is_lost_between_threads),
         cmocka_unit_test(test_labels_are_bounded_and_escaped),
         cmocka_unit_test(test_two_objects_do_not_share_counts),
+        cmocka_unit_test(test_the_error_rate_is_that_of_weighted_audits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
