@@ -18,6 +18,7 @@ static const struct {
     { "pairs", rp_command_eval_pairs, "how well similarity separates labelled pairs" },
     { "stream", rp_command_eval_stream, "what policies do on a stream of requests" },
     { "make-stream", rp_command_eval_make_stream, "labelled texts become a stream" },
+    { "report", rp_command_eval_report, "results become one page" },
     { "record", rp_command_eval_record, "one measurement, kept with what is needed to repeat it" },
 };
 

@@ -1,0 +1,57 @@
+/* report_internal.h - what the files of a report share. */
+#ifndef RP_EVAL_REPORT_INTERNAL_H
+#define RP_EVAL_REPORT_INTERNAL_H
+
+#include "eval/document.h"
+#include "eval/report.h"
+#include "eval/series.h"
+
+typedef struct rp_report {
+    const rp_results *results;
+    const rp_report_options *options;
+    rp_series_set set;
+    const rp_series *featured; /* NULL: there is no policy at all */
+    rp_document document;
+    rp_arena arena;            /* texts that are put together */
+    rp_buffer text;            /* scratch for one sentence */
+    bool failed;               /* no memory for one of them */
+} rp_report;
+
+/* What the field asks of a cache (shares). */
+#define RP_LIMIT_CHR 0.30
+#define RP_LIMIT_RER 0.02
+#define RP_LIMIT_CRR 0.40
+#define RP_LIMIT_P99 0.50
+#define RP_LIMIT_ASR 0.05
+
+/* Formatted text that lives as long as the report; "" without memory (report->failed). */
+rp_str rp_report_text(rp_report *report, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* The rows of one kind. *at is where to go on from; NULL at the end. */
+const rp_result_row *rp_report_next(const rp_report *report, rp_result_kind kind, size_t *at);
+
+/* The series of all categories of one stream, in the order of the stream's first one. */
+const rp_series *rp_report_next_series(const rp_report *report, size_t stream, size_t *at);
+/* Class of its colour and lines; its shape. */
+const char *rp_report_style(unsigned style);
+unsigned rp_report_mark(unsigned style);
+/* A legend of the families on these streams (bits by style), with extra lines of our HTML. */
+void rp_report_legend(rp_report *report, uint32_t styles, const char *extra);
+
+/* Sections, in the order of the page. */
+void rp_report_glance(rp_report *report);
+void rp_report_frontier(rp_report *report);
+void rp_report_policies(rp_report *report);
+void rp_report_categories(rp_report *report);
+void rp_report_neighbors(rp_report *report);
+void rp_report_calibration(rp_report *report);
+void rp_report_time(rp_report *report);
+void rp_report_cost(rp_report *report);
+void rp_report_latency(rp_report *report);
+void rp_report_pairs(rp_report *report);
+void rp_report_attacks(rp_report *report);
+void rp_report_wrong_hits(rp_report *report);
+void rp_report_runs(rp_report *report);
+
+#endif
