@@ -59,7 +59,7 @@ static rp_status
 make_ways(rp_http_client *client, rp_str url, rp_direct_target *target, bool *is_direct,
           rp_error *error)
 {
-    *is_direct = !client->proxy && rp_direct_parse(url, target);
+    *is_direct = !client->proxy && !client->direct_is_off && rp_direct_parse(url, target);
     if (*is_direct)
         return client->direct ? RP_OK : rp_direct_new(client, error);
     return client->curl ? RP_OK : rp_curl_new(client, error);

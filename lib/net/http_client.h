@@ -7,8 +7,8 @@
  * A request is sent again, once, when a kept-alive connection turned out stale (or an
  * HTTP/2 stream was refused) and no byte of a reply had arrived; an upload in pieces only
  * if none of them had been sent. Over http:// moreover only if that does no harm: the
- * method is idempotent, or there is an Idempotency-Key, or nothing of the request had been
- * received.
+ * method is idempotent, or there is an Idempotency-Key, or the other side had closed before
+ * the request came.
  *
  * Threads: an rp_http_client and its fetches belong to one loop; make and free it there,
  * or while the loop does not run. */

@@ -37,6 +37,7 @@ struct rp_http_client {
     char *proxy, *certificate_authorities; /* owned or NULL */
     int busy;          /* > 0: below us is a function that goes on using the client */
     bool wants_free;
+    bool direct_is_off; /* for tests: libcurl for everything */
     rp_curl *curl;     /* owned; NULL until an address needs it */
     rp_direct *direct; /* likewise */
 };

@@ -948,7 +948,8 @@ feed(channel *c, rp_str bytes)
     watch(&c->read_event, &c->watches_read, !c->fetch || !c->fetch->paused);
 }
 
-/* The other side's TCP has confirmed nothing of this request, so it was not read. */
+/* The end that the other side sent confirms nothing of this request: it had closed before
+ * the request came. (A reset proves nothing, because it confirms nothing in any case.) */
 static bool
 was_not_received(const channel *c)
 {
@@ -963,13 +964,14 @@ was_not_received(const channel *c)
 }
 
 static bool
-may_repeat(const channel *c)
+may_repeat(const channel *c, bool in_order)
 {
     const direct_fetch *fetch = c->fetch;
     if (!c->used || fetch->fresh || fetch->heard_us ||
         (fetch->upload_in_pieces && c->sent != fetch->sent_before))
         return false;
-    return fetch->is_repeatable || c->sent == fetch->sent_before || was_not_received(c);
+    return fetch->is_repeatable || c->sent == fetch->sent_before ||
+           (in_order && was_not_received(c));
 }
 
 /* A kept connection turned out to be closed: once more, on a new one. */
@@ -989,7 +991,7 @@ end_of_input(channel *c, bool in_order)
     direct_fetch *fetch = c->fetch;
     if (fetch->state == REPLY_UNTIL_CLOSE && in_order)
         complete(c, (rp_str){ NULL, 0 });
-    else if (may_repeat(c))
+    else if (may_repeat(c, in_order))
         repeat(fetch);
     else
         fail(c, !fetch->heard_us ? "the upstream closed the connection without a reply"

@@ -1,10 +1,12 @@
 /* test_http_client.c - what an upstream does wrong is told, and never hangs or crashes us.
  *
- * A thread plays the upstream, one connection after the other per thread, and misbehaves
- * as the path asks. Faults to notice: a broken reply taken for a whole one, bytes lost or
- * doubled by pausing, a callback after a cancel, a stale connection not tried again, a
- * deadline that never comes, headers that leak from the connection to the upstream. */
-#include "net/http_client.h"
+ * Everything here holds of both ways to an upstream, our own sockets and libcurl, and runs
+ * twice; what only the first can do is in test_http_direct.c. A thread plays the upstream,
+ * one connection after the other per thread, and misbehaves as the path asks. Faults to
+ * notice: a broken reply taken for a whole one, bytes lost or doubled by pausing, a
+ * callback after a cancel, a stale connection not tried again, a deadline that never comes,
+ * headers that leak from the connection to the upstream. */
+#include "net/http_client_internal.h"
 #include "net_support.h"
 
 #include <linux/sockios.h>
@@ -207,6 +209,7 @@ typedef struct probe {
 
 static rp_loop *loop;
 static rp_http_client *client;
+static bool by_curl; /* which of the two ways */
 
 static void
 on_head(void *context, int status, const rp_header *headers, size_t count)
@@ -619,6 +622,8 @@ test_connections_are_used_again(void **state)
         finish(&p);
     }
     assert_int_equal(atomic_load(&connections_seen), before);
+    /* Each way was the one that was meant. */
+    assert_true(by_curl == !client->direct);
 }
 
 static void
@@ -657,7 +662,9 @@ make_client(void *context)
 {
     rp_error error;
     const rp_http_client_options options = { 0 };
-    assert_int_equal(rp_http_client_new(loop, &options, context, &error), RP_OK);
+    rp_http_client **out = context;
+    assert_int_equal(rp_http_client_new(loop, &options, out, &error), RP_OK);
+    (*out)->direct_is_off = by_curl;
 }
 
 static void
@@ -698,7 +705,6 @@ main(void)
     if (pthread_create(&thread, NULL, serve, NULL))
         return 1;
     loop = test_start_loop();
-    test_on_loop(loop, make_client, &client);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_whole_replies_come_whole),
         cmocka_unit_test(test_broken_replies_are_told_as_broken),
@@ -715,8 +721,14 @@ main(void)
         cmocka_unit_test(test_waiting_without_a_loop_works),
         cmocka_unit_test(test_freeing_the_client_ends_fetches_silently),
     };
-    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    test_on_loop(loop, free_client, client);
+    int failed = 0;
+    for (int way = 0; way < 2; way++) {
+        by_curl = way == 1;
+        atomic_store(&stale_seen, 0);
+        test_on_loop(loop, make_client, &client);
+        failed += cmocka_run_group_tests_name(by_curl ? "libcurl" : "direct", tests, NULL, NULL);
+        test_on_loop(loop, free_client, client);
+    }
     test_stop_loop(loop);
     rp_loop_free(loop);
     shutdown(listener, SHUT_RDWR);

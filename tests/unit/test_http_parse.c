@@ -1,6 +1,6 @@
 /* test_http_parse.c - what may be read in two ways is refused, and the cut never matters.
  *
- * Request smuggling lives from two readers that disagree; each row below is such a doubt,
+ * Smuggling of requests and replies lives from two readers that disagree; each row below is such a doubt,
  * or a limit, with the status it must get. Every row is fed whole and byte by byte, from
  * memory that ends at an unreadable page. */
 #include "net/http_parse.h"
@@ -110,6 +110,175 @@ static const row rows[] = {
     { RP_STR("POST / HTTP/1.1\r\n" H "Expect: 100-Continue\r\n\r\n"), 0 },
     { RP_STR("POST / HTTP/1.1\r\n" H "Expect: a-pony\r\n\r\n"), 417 },
 };
+
+/* Replies: what is doubtful is refused, too; `size` is of the body (-1: chunked, -2: until
+ * the end, -3: the head is not whole). */
+typedef struct reply_row {
+    rp_str bytes;
+    int status; /* 0: refused */
+    int64_t size;
+    bool keep_alive, to_head;
+} reply_row;
+
+#define S "HTTP/1.1 200 OK\r\n"
+
+static const reply_row reply_rows[] = {
+    { RP_STR(S "\r\n"), 200, -2, false },
+    { RP_STR("HTTP/1.1 200\r\n\r\n"), 200, -2, false },
+    { RP_STR("HTTP/1.1 200 \r\n\r\n"), 200, -2, false },
+    { RP_STR("HTTP/1.9 200 OK\r\n\r\n"), 200, -2, false },
+    { RP_STR("HTTP/1.1 100 C\r\n\r\n"), 100, 0, true },
+    { RP_STR("HTTP/1.1 999 C\r\nContent-Length: 1\r\n\r\n"), 999, 1, true },
+    { RP_STR(S "Content-Length: 7\r\n\r\n"), 200, 7, true },
+    { RP_STR(S "Content-Length:\t7 \r\n\r\n"), 200, 7, true },
+    { RP_STR(S "Content-Length \t: 7\r\n\r\n"), 200, 7, true },
+    { RP_STR(S "Content-Length: 7\r\ncontent-length: 07\r\n\r\n"), 200, 7, true },
+    { RP_STR(S "Content-Length: 9223372036854775807\r\n\r\n"), 200, INT64_MAX, true },
+    { RP_STR(S "Transfer-Encoding: ChunkeD\r\n\r\n"), 200, -1, true },
+    { RP_STR(S "Content-Length: 7\r\n\r\n"), 200, 0, true, true },
+    { RP_STR(S "Transfer-Encoding: chunked\r\n\r\n"), 200, 0, true, true },
+    { RP_STR("HTTP/1.1 204 N\r\nContent-Length: 7\r\n\r\n"), 204, 0, true },
+    { RP_STR("HTTP/1.1 304 N\r\nTransfer-Encoding: chunked\r\n\r\n"), 304, 0, true },
+    { RP_STR("HTTP/1.1 205 R\r\n\r\n"), 205, -2, false },
+    { RP_STR(S "Connection: CLOSE\r\nContent-Length: 7\r\n\r\n"), 200, 7, false },
+    { RP_STR("HTTP/1.0 200 OK\r\nContent-Length: 7\r\n\r\n"), 200, 7, false },
+    { RP_STR("HTTP/1.0 200 OK\r\nContent-Length: 7\r\nConnection: a, keep-alive\r\n\r\n"), 200, 7, true },
+    { RP_STR("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\r\n"), 200, -1, false },
+    { RP_STR(S "X: \xc3\xa4\r\nY:\r\n\r\n"), 200, -2, false },
+    /* Not whole. */
+    { RP_STR("HTTP/1.1 200 OK\r\nX: y\r\n"), 0, -3 },
+    { RP_STR("HT"), 0, -3 },
+    /* The status line. */
+    { RP_STR("HTTP/2 200\r\n\r\n"), 0 },
+    { RP_STR("HTTP/1.x 200\r\n\r\n"), 0 },
+    { RP_STR("HTTP/1.1\t200\r\n\r\n"), 0 },
+    { RP_STR("HTTP/1.1 20\r\n\r\n"), 0 },
+    { RP_STR("HTTP/1.1 2x0 OK\r\n\r\n"), 0 },
+    { RP_STR("HTTP/1.1 -20 OK\r\n\r\n"), 0 },
+    { RP_STR("HTTP/1.1 099 OK\r\n\r\n"), 0 },
+    { RP_STR("HTTP/1.1 2000 OK\r\n\r\n"), 0 },
+    { RP_STR("HTTP/1.1 200 O\0K\r\n\r\n"), 0 },
+    { RP_STR("http/1.1 200 OK\r\n\r\n"), 0 },
+    { RP_STR("\r\nHTTP/1.1 200 OK\r\n\r\n"), 0 },
+    { RP_STR("x"), 0 },
+    { RP_STR("\x16\x03\x01"), 0 },
+    /* Lengths. */
+    { RP_STR(S "Content-Length: 7\r\nContent-Length: 8\r\n\r\n"), 0 },
+    { RP_STR(S "Content-Length: 0\r\nContent-Length: 8\r\n\r\n"), 0 },
+    { RP_STR(S "Content-Length: 7\r\nContent-Length: 8\r\nContent-Length: 7\r\n\r\n"), 0 },
+    { RP_STR(S "Content-Length: 7, 7\r\n\r\n"), 0 },
+    { RP_STR(S "Content-Length: -1\r\n\r\n"), 0 },
+    { RP_STR(S "Content-Length: 0x1\r\n\r\n"), 0 },
+    { RP_STR(S "Content-Length:\r\n\r\n"), 0 },
+    { RP_STR(S "Content-Length: 9223372036854775808\r\n\r\n"), 0 },
+    { RP_STR(S "Content-Length: 7\r\nTransfer-Encoding: chunked\r\n\r\n"), 0 },
+    { RP_STR(S "Transfer-Encoding: chunked\r\nContent-Length: 7\r\n\r\n"), 0 },
+    { RP_STR(S "Transfer-Encoding: gzip, chunked\r\n\r\n"), 0 },
+    { RP_STR(S "Transfer-Encoding: identity\r\n\r\n"), 0 },
+    { RP_STR(S "Transfer-Encoding:\r\n\r\n"), 0 },
+    { RP_STR(S "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n"), 0 },
+    /* Fields and line ends. */
+    { RP_STR("HTTP/1.1 200 OK\n\n"), 0 },
+    { RP_STR(S "X: y\n\r\n"), 0 },
+    { RP_STR(S "X: y\r\n z\r\n\r\n"), 0 },
+    { RP_STR(S " X: y\r\n\r\n"), 0 },
+    { RP_STR(S "X: y\rz\r\n\r\n"), 0 },
+    { RP_STR(S "X: \0\r\n\r\n"), 0 },
+    { RP_STR(S "X y: z\r\n\r\n"), 0 },
+    { RP_STR(S "X y : z\r\n\r\n"), 0 },
+    { RP_STR(S ": z\r\n\r\n"), 0 },
+    { RP_STR(S " : z\r\n\r\n"), 0 },
+    { RP_STR(S "nonsense\r\n\r\n"), 0 },
+};
+
+static rp_http_refusal
+read_reply(const char *bytes, size_t size, size_t piece, bool to_head, rp_header *headers,
+           rp_http_reply *out)
+{
+    rp_http_scan scan = { .of_reply = true };
+    for (size_t have = 0; have < size;) {
+        have = RP_MIN(piece, size - have) + have;
+        const char *copy = piece == 1 && size < 200 ? rp_test_guarded(bytes, have) : bytes;
+        if (rp_http_scan_feed(&scan, (rp_str){ copy, have }, SIZE_LIMIT, COUNT_LIMIT))
+            break;
+    }
+    *out = (rp_http_reply){ .body_size = -3 };
+    if (scan.refusal.status || !scan.whole)
+        return scan.refusal;
+    assert_int_equal(scan.at, size);
+    return rp_http_reply_parse((rp_str){ bytes, scan.at }, to_head, headers, scan.line_count, out);
+}
+
+static void
+test_doubtful_replies_are_refused(void **state)
+{
+    (void)state;
+    static const size_t pieces[] = { SIZE_MAX, 1 };
+    for (size_t i = 0; i < RP_COUNT(reply_rows) * 2; i++) {
+        const reply_row *r = &reply_rows[i / 2];
+        rp_header headers[COUNT_LIMIT + 1];
+        rp_http_reply reply;
+        const char *bytes = rp_test_guarded(r->bytes.ptr, r->bytes.len);
+        const rp_http_refusal refusal =
+            read_reply(bytes, r->bytes.len, pieces[i % 2], r->to_head, headers, &reply);
+        const bool refused = !r->status && r->size != -3;
+        if ((refusal.status == 502) != refused)
+            print_error("row %zu: %d\n%.*s\n", i / 2, refusal.status, RP_FMT(r->bytes));
+        assert_int_equal(refusal.status, refused ? 502 : 0);
+        if (refused)
+            continue;
+        assert_int_equal(reply.status, r->status);
+        assert_true(reply.body_size == r->size);
+        assert_int_equal(reply.keep_alive, r->keep_alive);
+    }
+}
+
+static void
+test_a_reply_says_what_was_sent(void **state)
+{
+    (void)state;
+    const rp_str text = RP_STR("HTTP/1.0 404 No such thing\r\nX-Space  : \t a b\t \r\nX-Empty:\r\n"
+                               "Keep-Alive: max=9, Timeout=15\r\nContent-Length: 12\r\n\r\n");
+    rp_header headers[COUNT_LIMIT + 1];
+    rp_http_reply reply;
+    assert_int_equal(read_reply(text.ptr, text.len, SIZE_MAX, false, headers, &reply).status, 0);
+    assert_int_equal(reply.status, 404);
+    assert_int_equal(reply.header_count, 4);
+    assert_str_equal(headers[0].name, RP_STR("X-Space"));
+    assert_str_equal(headers[0].value, RP_STR("a b"));
+    assert_str_equal(headers[1].value, RP_STR(""));
+    assert_int_equal(reply.keep_s, 15);
+    assert_true(reply.http_1_0 && !reply.keep_alive);
+    static const char *const timeouts[] = { "timeout=", "timeout=x", "timeout=99999999999", "max=5", "" };
+    for (size_t i = 0; i < RP_COUNT(timeouts); i++) {
+        char more[100];
+        const int size = snprintf(more, sizeof more, S "Keep-Alive: %s\r\n\r\n", timeouts[i]);
+        assert_int_equal(read_reply(more, (size_t)size, SIZE_MAX, false, headers, &reply).status, 0);
+        assert_int_equal(reply.keep_s, -1);
+    }
+}
+
+static void
+test_limits_of_replies_hold_to_the_byte(void **state)
+{
+    (void)state;
+    char text[SIZE_LIMIT + 64];
+    rp_header headers[COUNT_LIMIT + 1];
+    rp_http_reply reply;
+    for (int over = 0; over <= 1; over++) {
+        const size_t size = SIZE_LIMIT + (size_t)over;
+        memset(text, 'x', sizeof text);
+        memcpy(text, S "X: ", sizeof S + 2);
+        memcpy(text + size - 4, "\r\n\r\n", 4);
+        assert_int_equal(read_reply(text, size, SIZE_MAX, false, headers, &reply).status, over ? 502 : 0);
+        assert_int_equal(read_reply(text, size, 1, false, headers, &reply).status, over ? 502 : 0);
+        size_t at = sizeof S - 1;
+        for (int n = 0; n < COUNT_LIMIT + over; n++, at += 6)
+            memcpy(text + at, "X: a\r\n", 6);
+        memcpy(text + at, "\r\n", 2);
+        assert_int_equal(read_reply(text, at + 2, SIZE_MAX, false, headers, &reply).status, over ? 502 : 0);
+    }
+}
 
 /* -1: the head is not whole yet. */
 static int
@@ -312,6 +481,9 @@ main(void)
         cmocka_unit_test(test_a_head_is_not_whole_before_its_end),
         cmocka_unit_test(test_a_head_says_what_was_sent),
         cmocka_unit_test(test_limits_hold_to_the_byte),
+        cmocka_unit_test(test_doubtful_replies_are_refused),
+        cmocka_unit_test(test_a_reply_says_what_was_sent),
+        cmocka_unit_test(test_limits_of_replies_hold_to_the_byte),
         cmocka_unit_test(test_chunks_are_unwrapped_or_refused),
         cmocka_unit_test(test_endless_extensions_and_trailers_are_refused),
     };
