@@ -24,6 +24,7 @@ rp_command rp_command_bench_serve;
 rp_command rp_command_client; /* lookup, store, ... reembed */
 rp_command rp_command_demo;
 rp_command rp_command_eval;
+rp_command rp_command_eval_attack;
 rp_command rp_command_eval_make_stream;
 rp_command rp_command_eval_pairs;
 rp_command rp_command_eval_record;

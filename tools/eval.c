@@ -17,6 +17,7 @@ static const struct {
 } evals[] = {
     { "pairs", rp_command_eval_pairs, "how well similarity separates labelled pairs" },
     { "stream", rp_command_eval_stream, "what policies do on a stream of requests" },
+    { "attack", rp_command_eval_attack, "who is served what an attacker planted" },
     { "make-stream", rp_command_eval_make_stream, "labelled texts become a stream" },
     { "report", rp_command_eval_report, "results become one page" },
     { "record", rp_command_eval_record, "one measurement, kept with what is needed to repeat it" },
