@@ -3,8 +3,8 @@
  * P(right | all evidence) by a small monotone model per stratum, shrunk to the model of
  * all strata together; a cut on it by conformal risk control (learner.h); a share of the
  * hits goes upstream instead, so that the region above the cut keeps being seen. Before
- * a stratum has outcomes, only near-identical prompts are served: the same cosine means
- * 20 to 99 %, depending on traffic (docs/policies.md).
+ * a stratum has outcomes, only near-identical prompts are served, as `static` would: the
+ * same cosine means 20 to 99 %, depending on traffic (docs/policies.md).
  *
  * A global model on hand-made features is not this: such a model does not carry to
  * traffic it has not seen. Here every stratum learns for itself, and what is shared is
@@ -26,6 +26,10 @@
 
 #include <stdlib.h>
 
+/* What serves before a stratum has outcomes: no model is better than a guess then. Chosen
+ * on the hard streams (docs/policies.md, "Before there are outcomes"). */
+static const float COLD_SIMILARITY = 0.97f;
+
 typedef struct calibrated_state {
     rp_learner pooled; /* of all strata */
     rp_strata strata;  /* of rp_learner */
@@ -35,11 +39,6 @@ typedef struct calibrated_state {
 
 /* Deviation of entries' offsets around the pooled curve; a guess. */
 static const double ENTRY_DEVIATION = 1.0;
-/* Of an entry's deviation, what counts in its bound: the pooled curve was fitted to
- * entries of all offsets and contains most of it already; a guess. */
-static const double ENTRY_CAUTION = 0.4;
-/* Share of would-be hits that is explored, where the risk is at the cut and far below. */
-static const double EXPLORE_LEAST = 0.4; /* of the share at the cut */
 /* A neighbor that is this much farther counts 1/e in the agreement; measured. */
 static const double AGREEMENT_WIDTH = 0.05;
 
@@ -54,7 +53,7 @@ bounds_of(const rp_policy *policy, double error_max)
 {
     return (rp_learner_bounds){ .error_max = error_max,
                                 .hit_error_max = policy->options.hit_error_max,
-                                .z = 0.6 };
+                                .spread = is_plus(policy) ? ENTRY_DEVIATION : 0 };
 }
 
 static rp_learner *
@@ -92,7 +91,7 @@ find_agreement(const calibrated_state *state, const rp_question *question, size_
 }
 
 /* Posterior mode and deviation of an entry's offset u: prior N(0, ENTRY_DEVIATION^2),
- * each observation Bernoulli with logit model(s) + u. */
+ * each observation Bernoulli with logit steepness * model(s) + u. */
 static void
 find_offset(const calibrated_state *state, const rp_learner *learner, rp_entry_id id,
             double *offset, double *deviation)
@@ -100,6 +99,7 @@ find_offset(const calibrated_state *state, const rp_learner *learner, rp_entry_i
     rp_observation own[RP_OBSERVATIONS_MAX];
     const size_t count = rp_observations_get(&state->entries, id, own);
     const double precision = 1 / (ENTRY_DEVIATION * ENTRY_DEVIATION);
+    const double steepness = rp_learner_steepness(ENTRY_DEVIATION);
     double u = 0, information = precision;
     for (int step = 0; step < 6 && count; step++) {
         double gradient = precision * u;
@@ -107,7 +107,7 @@ find_offset(const calibrated_state *state, const rp_learner *learner, rp_entry_i
         for (size_t i = 0; i < count; i++) {
             const rp_evidence e
                 = rp_evidence_of_similarity((float)own[i].thousandths / 1000.0f, 0);
-            const double p = rp_logistic(rp_model_logit(&learner->model, &e) + u);
+            const double p = rp_logistic(steepness * rp_model_logit(&learner->model, &e) + u);
             gradient += own[i].count * (p - (own[i].right ? 1 : 0));
             information += own[i].count * p * (1 - p);
         }
@@ -128,7 +128,7 @@ describe(const rp_policy *policy, const rp_learner *learner, const rp_question *
         asked.evidence = rp_evidence_of_similarity(candidate->similarity, agreement);
         find_offset(policy->state, learner, candidate->id, &offset, &deviation);
         asked.offset = (float)offset;
-        asked.deviation = (float)(ENTRY_CAUTION * deviation);
+        asked.deviation = (float)deviation;
     } else {
         asked.evidence = rp_evidence_of(candidate, agreement);
     }
@@ -163,18 +163,15 @@ choose_candidate(const rp_policy *policy, const rp_question *question, rp_decisi
     return false;
 }
 
-/* How often a would-be hit of this risk is sent upstream: less where nothing is at
- * stake, by the square root, as the variance of the estimate wants it. */
+/* How often a would-be hit is sent upstream: all alike, so that what is wrong among
+ * them says what is wrong among hits. */
 static double
-explore_share(const rp_policy *policy, const rp_learner *learner, double risk)
+explore_share(const rp_policy *policy, const rp_learner *learner)
 {
     if (policy->options.audit <= 0)
         return 0; /* the operator audits otherwise */
-    const double steady
-        = policy->options.audit
-          * (learner->cut > 0 ? fmax(EXPLORE_LEAST, fmin(1, sqrt(risk / learner->cut))) : 1);
     /* The first hits of a stratum rest on few outcomes: look at more of them. */
-    return fmax(steady, 0.5 / sqrt(1 + learner->hits));
+    return fmax(policy->options.audit, 0.5 / sqrt(1 + learner->hits));
 }
 
 static void
@@ -201,27 +198,32 @@ decide(rp_policy *policy, const rp_question *question, double random01, rp_decis
     out->agreement = find_agreement(policy->state, question, out->chosen);
     const rp_asked asked = describe(policy, learner, question, out->chosen, out->agreement);
     rp_learner_ask(learner, &asked, &own);
-    const double risk = rp_learner_risk(learner, &asked.evidence, (double)asked.offset,
-                                        (double)asked.deviation, bounds.z);
+    out->risk = rp_learner_risk(learner, &asked.evidence, (double)asked.offset,
+                                (double)asked.deviation, bounds.spread);
+    if (rp_learner_is_cold(learner)) {
+        out->threshold = (double)COLD_SIMILARITY;
+        const bool hits = question->candidates[out->chosen].similarity >= COLD_SIMILARITY;
+        out->verdict = hits ? RP_HIT : RP_MISS;
+        out->reason = "cold";
+        return;
+    }
     const double cut = learner->cut * fmin(1, bounds.error_max / own.error_max);
-    const double mean_risk = rp_learner_risk(learner, &asked.evidence, (double)asked.offset, 0, 0);
-    out->risk = mean_risk;
     if (learner->pause) {
         out->reason = "drift";
         return;
     }
-    if (!(risk <= cut)) {
-        out->reason = learner->outcomes_seen ? "risk" : "no-outcomes";
+    if (!(out->risk <= cut)) {
+        out->reason = "risk";
         return;
     }
-    out->explore_probability = explore_share(policy, learner, risk);
+    out->explore_probability = explore_share(policy, learner);
     if (random01 < out->explore_probability) {
         out->reason = "explore";
         return;
     }
     out->verdict = RP_HIT;
     out->reason = is_plus(policy) ? "verified" : "calibrated";
-    rp_learner_serve(learner, mean_risk);
+    rp_learner_serve(learner, out->risk);
 }
 
 /* ---- learning ------------------------------------------------------------------------ */
@@ -241,8 +243,7 @@ observe(rp_policy *policy, const rp_outcome *outcome)
     if (!learner)
         return;
     const rp_learner_bounds bounds = bounds_of(policy, policy->options.error_max);
-    rp_labelled labelled = { .weight = (float)(1 / outcome->probability),
-                             .right = outcome->right };
+    rp_labelled labelled = { .right = outcome->right };
     double offset = 0, deviation = 0;
     if (is_plus(policy)) {
         labelled.evidence = rp_evidence_of_similarity(candidate->similarity, outcome->agreement);
@@ -250,7 +251,8 @@ observe(rp_policy *policy, const rp_outcome *outcome)
     } else {
         labelled.evidence = rp_evidence_of(candidate, outcome->agreement);
     }
-    const double risk = rp_learner_risk(learner, &labelled.evidence, offset, 0, 0);
+    const double risk = rp_learner_risk(learner, &labelled.evidence, offset, deviation,
+                                        bounds.spread);
     const bool explored = outcome->probability < 1 || outcome->source == RP_OUTCOME_AUDIT;
     rp_learner_learn(&state->pooled, &labelled, risk, false, NULL, &bounds);
     rp_learner_learn(learner, &labelled, risk, explored, &state->pooled.model, &bounds);

@@ -9,7 +9,7 @@ enum {
     FIT_EVERY_MIN = 16,  /* outcomes between two fits; grows with the number held */
     CUT_EVERY = 16,      /* questions between two choices of the cut */
     BINS = 128,          /* of risk, on a logarithmic scale */
-    OUTCOMES_MIN = 100,  /* before these only the cold cut serves */
+    OUTCOMES_MIN = 100,  /* before these a learner is cold */
     NEWTON_MAX = 8,
     LEDGER_HORIZON = 4000,
     PAUSE = 200,
@@ -17,9 +17,7 @@ enum {
 
 static const double RISK_LEAST = 1e-4;   /* the left end of the bins */
 static const double PRIOR_WEIGHT = 8;    /* outcomes that the pooled model is worth; a guess */
-static const double WEIGHT_MAX = 30;     /* of one outcome: an explored hit at 3 % */
-static const double COLD_CUT = 0.10;     /* of the initial model: cosine about .98 */
-static const double INFLATION_CONFIDENCE = 0.9; /* measured: docs/policies.md */
+static const double INFLATION_CONFIDENCE = 0.7; /* measured: docs/policies.md */
 static const double INFLATION_PRIOR = 5;         /* explored wrongs that prior belief is worth */
 static const double INFLATION_LEAST = 0.5;
 static const double HINKLEY_SLACK = 0.05, HINKLEY_MAX = 12; /* guesses: a shift of 5 % is none */
@@ -137,8 +135,8 @@ derive(const rp_learner *learner, const rp_model *prior, const double *weight,
             x[i] = (double)o->evidence.x[i];
             z += weight[i] * x[i];
         }
-        const double p = rp_logistic(z), w = (double)o->weight;
-        const double residual = w * (p - (o->right ? 1 : 0)), curvature = w * p * (1 - p);
+        const double p = rp_logistic(z);
+        const double residual = p - (o->right ? 1 : 0), curvature = p * (1 - p);
         for (size_t i = 0; i < RP_FEATURES; i++) {
             gradient[i] += residual * x[i];
             for (size_t j = 0; j <= i; j++)
@@ -224,20 +222,33 @@ rp_learner_init(rp_learner *learner)
 {
     memset(learner, 0, sizeof *learner);
     rp_model_init(&learner->model);
-    learner->cut = COLD_CUT;
+    learner->cut = -1;
     learner->inflation = 1;
 }
 
+bool
+rp_learner_is_cold(const rp_learner *learner)
+{
+    return learner->outcomes_seen < OUTCOMES_MIN;
+}
+
+double
+rp_learner_steepness(double spread)
+{
+    return sqrt(1 + M_PI / 8 * spread * spread);
+}
+
+/* The expectation of a logistic curve under a normal logit, by the probit approximation
+ * (MacKay 1992, eq. 30; within .01 of the integral). */
 double
 rp_learner_risk(const rp_learner *learner, const rp_evidence *evidence, double offset,
-                double deviation, double z)
+                double deviation, double spread)
 {
-    double logit = rp_model_logit(&learner->model, evidence) + offset;
-    if (z > 0) {
-        const double own = rp_model_deviation(&learner->model, evidence);
-        logit -= z * sqrt(own * own + deviation * deviation);
-    }
-    return fmax(RISK_LEAST, rp_logistic(-logit));
+    const double steepness = rp_learner_steepness(spread);
+    const double logit = steepness * rp_model_logit(&learner->model, evidence) + offset;
+    const double own = steepness * rp_model_deviation(&learner->model, evidence);
+    const double variance = own * own + deviation * deviation;
+    return fmax(RISK_LEAST, rp_logistic(-logit / sqrt(1 + M_PI / 8 * variance)));
 }
 
 static size_t
@@ -283,35 +294,25 @@ find_allowance(const rp_learner *learner, double error_max)
 static double
 find_cut(const rp_learner *learner, const rp_learner_bounds *bounds)
 {
-    double risk_in[BINS] = { 0 }, mean_in[BINS] = { 0 }, count_in[BINS] = { 0 };
+    double risk_in[BINS] = { 0 }, count_in[BINS] = { 0 };
     for (size_t i = 0; i < learner->asked_count; i++) {
         const rp_asked *asked = &learner->asked[i];
         if (!asked->eligible)
             continue;
-        /* Questions are ranked by the entry's own lower limit, but the sum over many
-         * entries has no use for the doubt about each: only for that about the curve. */
-        const double rank
-            = rp_learner_risk(learner, &asked->evidence, (double)asked->offset,
-                              (double)asked->deviation, bounds->z);
-        risk_in[bin_of(rank)] += rp_learner_risk(learner, &asked->evidence,
-                                                 (double)asked->offset, 0, bounds->z);
-        mean_in[bin_of(rank)] += rp_learner_risk(learner, &asked->evidence,
-                                                 (double)asked->offset, 0, 0);
-        count_in[bin_of(rank)]++;
+        const double risk = rp_learner_risk(learner, &asked->evidence, (double)asked->offset,
+                                            (double)asked->deviation, bounds->spread);
+        risk_in[bin_of(risk)] += risk;
+        count_in[bin_of(risk)]++;
     }
-    const double n = learner->asked_count;
-    const double allowance = find_allowance(learner, bounds->error_max);
-    /* The 1 / (n + 1) of conformal risk control, but no more than half the bound: the
-     * model, unlike a raw mean, has a prior. */
-    const double slack = fmin(1 / (n + 1), 0.5 * allowance);
-    double risk = 0, mean = 0, hits = 0, cut = -1;
+    const double limit = find_allowance(learner, bounds->error_max) * (learner->asked_count + 1.0);
+    double risk = 0, hits = 0, cut = -1;
     for (size_t bin = 0; bin < BINS; bin++) {
         risk += risk_in[bin] * learner->inflation;
-        mean += mean_in[bin] * learner->inflation;
         hits += count_in[bin];
-        if (risk > (allowance - slack) * (n + 1))
+        /* What the next question may add: no more than it may risk. */
+        if (risk + upper_edge(bin) * learner->inflation > limit)
             break;
-        if (hits > 0 && mean > bounds->hit_error_max * hits)
+        if (hits > 0 && risk > bounds->hit_error_max * hits)
             continue; /* too many wrong among hits; a looser cut may dilute, but hardly */
         cut = upper_edge(bin);
         if (upper_edge(bin) > bounds->hit_error_max * 3)
@@ -324,10 +325,8 @@ static void
 move_cut(rp_learner *learner, const rp_learner_bounds *bounds)
 {
     learner->since_cut = 0;
-    if (learner->outcomes_seen < OUTCOMES_MIN) {
-        learner->cut = COLD_CUT;
+    if (rp_learner_is_cold(learner))
         return;
-    }
     learner->inflation = find_inflation(learner);
     learner->cut = find_cut(learner, bounds);
 }
@@ -409,7 +408,7 @@ watch(rp_learner *learner, const rp_labelled *labelled, double risk, bool explor
     }
     learner->hinkley += wrong - risk - HINKLEY_SLACK;
     learner->hinkley_min = fmin(learner->hinkley_min, learner->hinkley);
-    if (learner->outcomes_seen > OUTCOMES_MIN && has_drifted(learner))
+    if (!rp_learner_is_cold(learner) && has_drifted(learner))
         pause_for_drift(learner);
 }
 
@@ -422,7 +421,6 @@ rp_learner_learn(rp_learner *learner, const rp_labelled *labelled, double risk, 
     watch(learner, labelled, risk, explored);
     rp_labelled *place = &learner->outcomes[learner->outcomes_at];
     *place = *labelled;
-    place->weight = fminf(fmaxf(place->weight, 1), (float)WEIGHT_MAX);
     learner->outcomes_at = (learner->outcomes_at + 1) % RP_OUTCOMES_MAX;
     if (learner->outcomes_count < RP_OUTCOMES_MAX)
         learner->outcomes_count++;
@@ -431,10 +429,9 @@ rp_learner_learn(rp_learner *learner, const rp_labelled *labelled, double risk, 
     if (++learner->since_fit < every)
         return;
     learner->since_fit = 0;
-    /* While the cold cut serves, the model it was chosen for must not move: fitted to the
-     * first outcomes of a sorted stream, all right, it would call everything right and,
-     * serving it, never see another outcome. */
-    if (learner->outcomes_seen < OUTCOMES_MIN)
+    /* Fitted to the first outcomes of a sorted stream, all right, a model would call
+     * everything right and, serving it, never see another outcome. */
+    if (rp_learner_is_cold(learner))
         return;
     if (!pooled)
         rp_model_init(&initial);
@@ -445,7 +442,7 @@ rp_learner_learn(rp_learner *learner, const rp_labelled *labelled, double risk, 
 /* ---- saved state --------------------------------------------------------------------- */
 
 /* A learner is numbers only and is saved as its struct holds them, field by field where
- * widths could differ: outcomes (32 bytes of evidence, weight, label), then the sums.
+ * widths could differ: outcomes (32 bytes of evidence, label), then the sums.
  * Recent questions are not saved: they come back within the hour. */
 static void
 put_double(rp_buffer *out, double value)
@@ -521,7 +518,7 @@ rp_learner_save(const rp_learner *learner, rp_buffer *out)
         const rp_labelled *o = &learner->outcomes[at];
         for (size_t f = 0; f < RP_FEATURES; f++)
             put_float(out, o->evidence.x[f]);
-        put_float(out, o->right ? o->weight : -o->weight);
+        put_float(out, o->right ? 1 : -1);
     }
 }
 
@@ -552,14 +549,13 @@ rp_learner_restore(rp_learner *learner, rp_str *bytes)
         return false;
     for (uint32_t i = 0; i < count; i++) {
         rp_labelled *o = &learner->outcomes[i];
-        float weight;
+        float label;
         for (size_t f = 0; f < RP_FEATURES; f++)
             if (!take_float(bytes, &o->evidence.x[f]))
                 return false;
-        if (!take_float(bytes, &weight))
+        if (!take_float(bytes, &label))
             return false;
-        o->right = weight > 0;
-        o->weight = fabsf(weight);
+        o->right = label > 0;
     }
     learner->outcomes_count = count;
     learner->outcomes_at = count % RP_OUTCOMES_MAX;

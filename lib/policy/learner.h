@@ -3,8 +3,9 @@
  * What `calibrated` and `verified-plus` share. A learner holds
  *
  *  - a ring of labelled outcomes and a small monotone logistic model fitted to them
- *    (each weighted by 1 / the probability with which it came to be seen, and shrunk to
- *    the model of all strata together);
+ *    (shrunk to the model of all strata together). Whether an outcome is seen depends on
+ *    its evidence and on our own draw, never on the truth, so that its likelihood needs
+ *    no weights (Rubin 1976);
  *  - a ring of recent questions, from which the cut is chosen: the largest risk that may
  *    be served so that the expected share of wrong answers stays below the bound, after
  *    correction by what explored hits turned out to be;
@@ -12,10 +13,11 @@
  *    how many the bound allows.
  *
  * The formula of the cut is that of conformal risk control (arXiv:2208.02814, eq. 4):
- * the loosest cut with  n / (n + 1) R(cut) + 1 / (n + 1) <= error_max,  where R is not the
+ * the loosest cut with  n / (n + 1) R(cut) + B / (n + 1) <= error_max,  where R is not the
  * raw mean of a loss - of which a bound of 1 % sees one in a hundred - but the model's
  * expectation times `inflation`, the upper limit of (wrong among explored hits) / (wrong
- * expected there). Exploration is the policy's own draw, so this correction needs no
+ * expected there), and B, the most that one question can add, is the cut itself.
+ * Exploration is the policy's own draw, alike for all hits, so this correction needs no
  * assumption on the order of requests (docs/policies.md).
  *
  * Threads: used by one thread at a time. */
@@ -45,7 +47,8 @@ typedef struct rp_model {
     double outcomes; /* it was fitted to, effective number */
 } rp_model;
 /* Before any outcome: a guess for the hardest streams seen (quality notes): even at a
- * cosine of .98 a tenth is wrong. */
+ * cosine of .98 a tenth is wrong. It is the prior of the first fit; until then nothing is
+ * decided by it (rp_learner_is_cold). */
 void rp_model_init(rp_model *model);
 double rp_model_logit(const rp_model *model, const rp_evidence *evidence);
 /* Standard deviation of the logit, from the covariance of the weights. */
@@ -53,14 +56,13 @@ double rp_model_deviation(const rp_model *model, const rp_evidence *evidence);
 
 typedef struct rp_labelled {
     rp_evidence evidence;
-    float weight; /* 1 / probability of having been seen */
     bool right;
 } rp_labelled;
 
 typedef struct rp_asked {
     rp_evidence evidence;
     float offset; /* added to the model's logit: what the entry itself has shown */
-    float deviation; /* of the offset; for policies that bound from below */
+    float deviation; /* of the offset */
     bool eligible; /* false: no candidate, or barred: it cannot be served */
 } rp_asked;
 
@@ -89,15 +91,22 @@ typedef struct rp_learner {
 } rp_learner;
 
 void rp_learner_init(rp_learner *learner);
+/* Too few outcomes to decide by: what serves then is the policy's matter, and what it
+ * serves is not to be told here. */
+bool rp_learner_is_cold(const rp_learner *learner);
 
 typedef struct rp_learner_bounds {
     double error_max, hit_error_max;
-    double z; /* the risk is that of the logit's lower limit, z deviations down */
+    double spread; /* prior deviation of the entries' offsets; 0: there are none */
 } rp_learner_bounds;
 
-/* Estimated P(wrong) with the bounds' caution. */
+/* P(wrong), all that is not known about the curve and the offset integrated out: doubt
+ * brings it nearer to one half. */
 double rp_learner_risk(const rp_learner *learner, const rp_evidence *evidence, double offset,
-                       double deviation, double z);
+                       double deviation, double spread);
+/* The factor between the logit of the curve, which is that of all entries together, and
+ * the logit of one whose offset is 0: integrating offsets out flattens a curve. */
+double rp_learner_steepness(double spread);
 /* A question has come (once a question, when its verdict is final). Moves the cut. */
 void rp_learner_ask(rp_learner *learner, const rp_asked *asked, const rp_learner_bounds *bounds);
 /* It was served at this risk. */
