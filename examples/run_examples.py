@@ -10,7 +10,7 @@ import tempfile
 
 
 def run(program, *arguments):
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, (done.returncode, done.stderr)
     return [line.split() for line in done.stdout.splitlines() if not line.startswith(" ")]
 

@@ -25,7 +25,6 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
-#include <time.h>
 
 enum { SECTOR = 512, FD_MAX = 1024 };
 
@@ -360,7 +359,7 @@ test_power_cuts_lose_nothing_acknowledged(void **state)
 {
     (void)state;
     const unsigned long rounds = number_from("REPRISE_CRASH_ROUNDS", 25);
-    const unsigned long seed = number_from("REPRISE_CRASH_SEED", (unsigned long)time(NULL));
+    const unsigned long seed = number_from("REPRISE_CRASH_SEED", 20260101);
     print_message("%lu cuts, seed %lu\n", rounds, seed);
     rp_random random;
     rp_random_init(&random, seed);
@@ -392,7 +391,9 @@ test_a_disk_that_ignores_syncs_is_noticed(void **state)
     recorded it;
     record_workload(&it, 4, 400);
     size_t noticed = 0;
-    for (int cuts = 0; cuts < 5; cuts++) {
+    /* How the writer groups its commits depends on the schedule, so one cut may be harmless;
+     * a hundred are not. */
+    for (size_t cuts = 0; cuts < 100 && !noticed; cuts++) {
         /* In a process of its own: LMDB believes its pages, and pages that never arrived
          * may lead it anywhere, for ever too. That is noticed as well. */
         const pid_t child = fork();
@@ -402,7 +403,7 @@ test_a_disk_that_ignores_syncs_is_noticed(void **state)
             signal(SIGBUS, SIG_DFL);
             signal(SIGABRT, SIG_DFL);
             alarm(5);
-            _exit(cut_and_open(&it, event_count / 2 + (size_t)cuts * 7, false, &random) ? 0 : 1);
+            _exit(cut_and_open(&it, (event_count / 2 + cuts * 7) % event_count, false, &random) ? 0 : 1);
         }
         int status;
         assert_int_equal(waitpid(child, &status, 0), child);
