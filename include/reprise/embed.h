@@ -8,7 +8,7 @@
  * Errors:  a sentence that names the file.
  * Threads: an rp_encoder is immutable after it was opened and may be shared;
  *          calls that embed take scratch memory from a pool inside and are safe
- *          from any thread. */
+ *          from any thread. References are counted: whoever took one closes it. */
 #ifndef REPRISE_EMBED_H
 #define REPRISE_EMBED_H
 
@@ -33,6 +33,9 @@ typedef struct rp_encoder_options {
     rp_precision precision;
     const char *tier;    /* kernel tier by name ("plain", "avx2", "avx512", "neon" ...); NULL: best here */
     const char *adapter; /* folder of a PEFT LoRA adapter, or NULL */
+    size_t dim;          /* numbers of a vector that are kept, for models trained so that the
+                            first ones suffice (Matryoshka); 0: all */
+    size_t window;       /* tokens of a window, fewer than the model's own; 0: the model's */
 } rp_encoder_options;
 
 /* Fails: RP_ERR_NOT_FOUND, RP_ERR_IO, RP_ERR_CORRUPT (a file contradicts itself),
@@ -40,7 +43,17 @@ typedef struct rp_encoder_options {
  * `options` may be NULL for all defaults. */
 RP_NODISCARD rp_status rp_encoder_open(const char *path, const rp_encoder_options *options,
                                        rp_encoder **out, rp_error *error);
-void rp_encoder_close(rp_encoder *encoder); /* NULL is fine */
+void rp_encoder_close(rp_encoder *encoder); /* drop a reference; NULL is fine */
+/* Hold it once more: each reference is closed by itself. */
+rp_encoder *rp_encoder_ref(rp_encoder *encoder);
+
+/* The same encoder with a PEFT LoRA adapter merged: another fingerprint, but tokenizer and
+ * the weights that the adapter leaves alone are shared, so that several cost little and
+ * loading one takes milliseconds. `base` has no adapter, and may be closed before the
+ * result. Fails: RP_ERR_NOT_FOUND, RP_ERR_IO, RP_ERR_CORRUPT (a damaged file, or one that does
+ * not fit this model), RP_ERR_UNSUPPORTED (not plain LoRA), RP_ERR_INVALID, RP_ERR_NOMEM. */
+RP_NODISCARD rp_status rp_encoder_adapt(rp_encoder *base, const char *adapter, rp_encoder **out,
+                                        rp_error *error);
 
 size_t rp_encoder_dim(const rp_encoder *encoder);
 /* Tokens of one window, special tokens included (256 for all-MiniLM-L6-v2). */

@@ -14,6 +14,7 @@
 
 #include <math.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -33,8 +34,11 @@ typedef struct scratch {
 } scratch;
 
 struct rp_encoder {
+    _Atomic size_t references;
+    rp_encoder *base;        /* referenced, or NULL: of an adapted one; its pool is used */
     rp_model *model;         /* owned */
-    rp_tokenizer *tokenizer; /* owned */
+    rp_tokenizer *tokenizer; /* owned, or the base's */
+    uint8_t tokenizer_hash[32];
     rp_tokenizer_extra extra;
     int32_t unknown; /* id of [UNK], or -1 */
     size_t body_max; /* tokens of a window without the special ones */
@@ -80,11 +84,18 @@ make_scratch(const rp_encoder *encoder)
     return NULL;
 }
 
-/* An rp_encoder is immutable to its users; only its pool changes, under the lock. */
+/* An rp_encoder is immutable to its users; only its pool changes, under the lock. Adapted
+ * ones have the shapes of their base and use its pool. */
+static rp_encoder *
+pool_of(const rp_encoder *shared)
+{
+    return (rp_encoder *)(uintptr_t)(shared->base ? shared->base : shared);
+}
+
 static scratch *
 borrow_scratch(const rp_encoder *shared)
 {
-    rp_encoder *encoder = (rp_encoder *)(uintptr_t)shared;
+    rp_encoder *encoder = pool_of(shared);
     pthread_mutex_lock(&encoder->lock);
     scratch *s = encoder->idle;
     if (s)
@@ -100,7 +111,7 @@ borrow_scratch(const rp_encoder *shared)
 static void
 return_scratch(const rp_encoder *shared, scratch *s)
 {
-    rp_encoder *encoder = (rp_encoder *)(uintptr_t)shared;
+    rp_encoder *encoder = pool_of(shared);
     pthread_mutex_lock(&encoder->lock);
     s->next = encoder->idle;
     encoder->idle = s;
@@ -350,22 +361,42 @@ hash_number(rp_sha256 *hash, uint64_t value)
     rp_sha256_update_field(hash, (rp_str){ bytes, sizeof bytes });
 }
 
+/* What only some models have; nothing for a whole vector of a BERT, so that stores made
+ * before there were others stay valid. */
+static void
+hash_particulars(const rp_model_config *config, rp_sha256 *hash)
+{
+    if (config->architecture == RP_ARCHITECTURE_MODERNBERT) {
+        uint64_t thetas[2];
+        memcpy(&thetas[0], &config->theta_global, sizeof thetas[0]);
+        memcpy(&thetas[1], &config->theta_local, sizeof thetas[1]);
+        hash_number(hash, thetas[0]);
+        hash_number(hash, thetas[1]);
+        hash_number(hash, config->reach);
+        rp_sha256_update_field(hash, (rp_str){ (const char *)config->local, config->layers });
+    }
+    if (config->dim != config->hidden) {
+        rp_sha256_update_field(hash, RP_STR("dim"));
+        hash_number(hash, config->dim);
+    }
+}
+
 /* All that makes vectors comparable. A new kind of model or class adds a field and so
  * a new value; a change of what is hashed changes the first field. */
 static void
-make_fingerprint(rp_encoder *encoder, rp_str tokenizer_json)
+make_fingerprint(rp_encoder *encoder)
 {
     const rp_model_config *config = rp_model_get_config(encoder->model);
     rp_sha256 hash;
-    uint8_t weights[16], digest[32], json[32];
+    uint8_t weights[16], adapter[16], digest[32];
     uint32_t epsilon;
     memcpy(&epsilon, &config->epsilon, sizeof epsilon);
     rp_model_weights_hash(encoder->model, weights);
-    rp_sha256_of(tokenizer_json, json);
     rp_sha256_init(&hash);
     rp_sha256_update_field(&hash, RP_STR("reprise encoder 1"));
     rp_sha256_update_field(&hash, (rp_str){ (const char *)weights, sizeof weights });
-    rp_sha256_update_field(&hash, (rp_str){ (const char *)json, sizeof json });
+    rp_sha256_update_field(&hash, (rp_str){ (const char *)encoder->tokenizer_hash,
+                                            sizeof encoder->tokenizer_hash });
     rp_sha256_update_field(&hash, rp_str_of(config->prefix));
     /* How int8 is computed has changed once since stores could be made. */
     const uint64_t class = encoder->precision == RP_PRECISION_INT8 ? 0x100 | RP_PRECISION_INT8
@@ -374,7 +405,9 @@ make_fingerprint(rp_encoder *encoder, rp_str tokenizer_json)
                                  config->heads, epsilon, config->window, class };
     for (size_t i = 0; i < RP_COUNT(numbers); i++)
         hash_number(&hash, numbers[i]);
-    rp_sha256_update_field(&hash, RP_STR("")); /* the adapter's place */
+    const bool adapted = rp_model_adapter_hash(encoder->model, adapter);
+    rp_sha256_update_field(&hash, (rp_str){ (const char *)adapter, adapted ? sizeof adapter : 0 });
+    hash_particulars(config, &hash);
     rp_sha256_final(&hash, digest);
     rp_hex_encode(digest, 16, encoder->fingerprint);
 }
@@ -430,7 +463,7 @@ open_tokenizer(rp_encoder *encoder, const model_place *place, rp_error *error)
     if (status)
         (void)rp_fail(error, status, "%s: %s", place->tokenizer, why.text);
     else
-        make_fingerprint(encoder, json);
+        rp_sha256_of(json, encoder->tokenizer_hash);
     rp_file_map_close(&map);
     if (status)
         return status;
@@ -456,33 +489,76 @@ name_after(rp_encoder *encoder, const char *folder)
     snprintf(encoder->name, sizeof encoder->name, "%s", slash && slash[1] ? slash + 1 : folder);
 }
 
+static rp_class
+class_of(rp_precision precision)
+{
+    switch (precision) {
+    case RP_PRECISION_INT8:
+        return RP_CLASS_INT8;
+    case RP_PRECISION_BF16:
+        return RP_CLASS_BF16;
+    default:
+        return RP_CLASS_F32;
+    }
+}
+
+/* What the caller may narrow of what the model's files say. */
+static rp_status
+apply_options(const rp_encoder_options *options, const model_place *place, rp_model_config *config,
+              rp_error *error)
+{
+    if (options->dim > config->hidden)
+        return rp_fail(error, RP_ERR_INVALID, "%s has vectors of %zu numbers; %zu are more than that",
+                       place->folder, config->hidden, options->dim);
+    if (options->window && (options->window < 4 || options->window > config->window))
+        return rp_fail(error, RP_ERR_INVALID, "%s has windows of 4 to %zu tokens, not %zu",
+                       place->folder, config->window, options->window);
+    if (options->dim)
+        config->dim = options->dim;
+    if (options->window)
+        config->window = options->window;
+    config->labels = 0; /* whatever head the file has is not asked */
+    return RP_OK;
+}
+
 static rp_status
 fill_encoder(rp_encoder *encoder, const char *path, const rp_encoder_options *options,
              rp_error *error)
 {
     model_place place;
-    rp_model_config config;
+    rp_model_config config = { 0 };
     const rp_kernels *kernels;
-    if (options->adapter)
-        return rp_fail(error, RP_ERR_UNSUPPORTED, "adapters cannot be loaded yet");
     /* What `auto` takes has passed the acceptance of its class (docs/performance.md). */
     encoder->precision =
         options->precision == RP_PRECISION_AUTO ? RP_PRECISION_F32 : options->precision;
-    const rp_class class = encoder->precision == RP_PRECISION_INT8   ? RP_CLASS_INT8
-                           : encoder->precision == RP_PRECISION_BF16 ? RP_CLASS_BF16
-                                                                     : RP_CLASS_F32;
+    const rp_class class = class_of(encoder->precision);
     rp_status status = find_place(path, &place, error);
     if (!status)
         status = choose_kernels(options->tier, class, &kernels, error);
     if (!status)
         status = rp_model_config_read(place.folder, &config, error);
     if (!status)
+        status = apply_options(options, &place, &config, error);
+    if (!status)
         status = rp_model_open(place.weights, &config, kernels, class, &encoder->model, error);
     if (!status)
         status = open_tokenizer(encoder, &place, error);
-    if (!status)
-        name_after(encoder, place.folder);
-    return status;
+    if (status)
+        return status;
+    make_fingerprint(encoder);
+    name_after(encoder, place.folder);
+    return RP_OK;
+}
+
+static rp_encoder *
+make_encoder(void)
+{
+    rp_encoder *encoder = calloc(1, sizeof *encoder);
+    if (!encoder)
+        return NULL;
+    atomic_init(&encoder->references, 1);
+    pthread_mutex_init(&encoder->lock, NULL);
+    return encoder;
 }
 
 rp_status
@@ -490,11 +566,18 @@ rp_encoder_open(const char *path, const rp_encoder_options *options, rp_encoder 
                 rp_error *error)
 {
     static const rp_encoder_options defaults;
-    rp_encoder *encoder = calloc(1, sizeof *encoder);
+    if (!options)
+        options = &defaults;
+    rp_encoder *encoder = make_encoder();
     if (!encoder)
         return rp_fail(error, RP_ERR_NOMEM, "no memory for an encoder");
-    pthread_mutex_init(&encoder->lock, NULL);
-    const rp_status status = fill_encoder(encoder, path, options ? options : &defaults, error);
+    rp_status status = fill_encoder(encoder, path, options, error);
+    if (!status && options->adapter) {
+        rp_encoder *base = encoder;
+        encoder = NULL;
+        status = rp_encoder_adapt(base, options->adapter, &encoder, error);
+        rp_encoder_close(base); /* the adapted one holds what it needs of it */
+    }
     if (status) {
         rp_encoder_close(encoder);
         return status;
@@ -503,18 +586,51 @@ rp_encoder_open(const char *path, const rp_encoder_options *options, rp_encoder 
     return RP_OK;
 }
 
+rp_status
+rp_encoder_adapt(rp_encoder *base, const char *adapter, rp_encoder **out, rp_error *error)
+{
+    rp_encoder *encoder = make_encoder();
+    if (!encoder)
+        return rp_fail(error, RP_ERR_NOMEM, "no memory for an encoder");
+    encoder->base = rp_encoder_ref(base);
+    encoder->tokenizer = base->tokenizer;
+    memcpy(encoder->tokenizer_hash, base->tokenizer_hash, sizeof encoder->tokenizer_hash);
+    encoder->extra = base->extra;
+    encoder->unknown = base->unknown;
+    encoder->body_max = base->body_max;
+    encoder->precision = base->precision;
+    memcpy(encoder->name, base->name, sizeof encoder->name);
+    const rp_status status = rp_model_adapt(base->model, adapter, &encoder->model, error);
+    if (status) {
+        rp_encoder_close(encoder);
+        return status;
+    }
+    make_fingerprint(encoder);
+    *out = encoder;
+    return RP_OK;
+}
+
+rp_encoder *
+rp_encoder_ref(rp_encoder *encoder)
+{
+    atomic_fetch_add(&encoder->references, 1);
+    return encoder;
+}
+
 void
 rp_encoder_close(rp_encoder *encoder)
 {
-    if (!encoder)
+    if (!encoder || atomic_fetch_sub(&encoder->references, 1) != 1)
         return;
     while (encoder->idle) {
         scratch *next = encoder->idle->next;
         free_scratch(encoder->idle);
         encoder->idle = next;
     }
-    rp_tokenizer_close(encoder->tokenizer);
+    if (!encoder->base)
+        rp_tokenizer_close(encoder->tokenizer);
     rp_model_close(encoder->model);
+    rp_encoder_close(encoder->base);
     pthread_mutex_destroy(&encoder->lock);
     free(encoder);
 }
@@ -524,7 +640,7 @@ rp_encoder_close(rp_encoder *encoder)
 size_t
 rp_encoder_dim(const rp_encoder *encoder)
 {
-    return rp_model_get_config(encoder->model)->hidden;
+    return rp_model_get_config(encoder->model)->dim;
 }
 
 size_t

@@ -29,6 +29,8 @@ add_tier(const rp_kernels *own)
         tier->attention = tier[-1].attention;
     if (!own->layer_norm)
         tier->layer_norm = tier[-1].layer_norm;
+    if (!own->gate)
+        tier->gate = tier[-1].gate;
     if (!own->dot)
         tier->dot = tier[-1].dot;
     tier_count++;

@@ -101,6 +101,9 @@ typedef struct rp_kernels {
      * in, out (rows, n) without gaps, may be the same. bias may be NULL. */
     void (*layer_norm)(const float *in, size_t rows, size_t n, const float *gain,
                        const float *bias, float epsilon, float *out);
+    /* The gated unit of Shazeer, arXiv:2002.05202 (GEGLU): each row has 2n numbers, and
+     * its first n become gelu(row[i]) * row[n + i]. `stride` numbers from row to row. */
+    void (*gate)(float *rows, size_t stride, size_t count, size_t n);
     /* Sum of a[i] * b[i]. */
     float (*dot)(const float *a, const float *b, size_t n);
 } rp_kernels;

@@ -31,5 +31,6 @@ const rp_kernels rp_kernels_avx2 = {
                  [RP_CLASS_INT8] = { PANEL, matmul_int8, prepare_int8 } },
     .attention = attention,
     .layer_norm = layer_norm,
+    .gate = gate,
     .dot = dot,
 };

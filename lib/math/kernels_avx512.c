@@ -19,5 +19,6 @@ const rp_kernels rp_kernels_avx512 = {
                  [RP_CLASS_BF16] = { PANEL, matmul_bf16, prepare_bf16_as_f32 } },
     .attention = attention,
     .layer_norm = layer_norm,
+    .gate = gate,
     .dot = dot,
 };

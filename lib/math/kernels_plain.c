@@ -215,5 +215,6 @@ const rp_kernels rp_kernels_plain = {
                  [RP_CLASS_INT8] = { PANEL, multiply_int8, prepare_int8 } },
     .attention = attention,
     .layer_norm = layer_norm,
+    .gate = gate,
     .dot = dot,
 };

@@ -501,23 +501,25 @@ multiply_rows(const float *a, size_t a_stride, const float *b, size_t b_stride, 
                            rows, 1);
 }
 
-/* Softmax of `tokens` scores in place, not yet divided by their sum, which is returned.
- * The padding behind them gets e^-87. Keys out of reach are left out. */
+/* Softmax of the scores of keys from..to-1 in place (score[0] is that of `from`), not yet
+ * divided by their sum, which is returned. The padding behind the last key gets e^-87. Keys
+ * out of reach are left out. */
 INLINE float
-exponentiate_scores(const rp_attention *task, size_t t, float *score, size_t padded)
+exponentiate_scores(const rp_attention *task, size_t t, float *score, size_t from, size_t to)
 {
     const size_t first = t > task->reach ? t - task->reach : 0;
     const size_t last = task->tokens - t - 1 > task->reach ? t + task->reach + 1 : task->tokens;
-    for (size_t j = 0; j < first; j++)
-        score[j] = -INFINITY;
-    for (size_t j = last; j < padded; j++)
-        score[j] = -INFINITY;
+    const size_t count = to - from;
+    for (size_t j = from; j < first; j++)
+        score[j - from] = -INFINITY;
+    for (size_t j = last; j < to; j++)
+        score[j - from] = -INFINITY;
     vec largest = load(score);
-    for (size_t j = LANES; j < padded; j += LANES)
+    for (size_t j = LANES; j < count; j += LANES)
         largest = VECTOR_MAX(largest, load(score + j));
     const vec top = all(max_lanes(largest) * task->scale);
     lanes16 sum = { 0 };
-    for (size_t j = 0; j < padded; j += 16)
+    for (size_t j = 0; j < count; j += 16)
         UNROLL for (size_t v = 0; v < PARTS; v++) {
             float *at = score + j + v * LANES;
             const vec share = exponential(fused(load(at), all(task->scale), -top));
@@ -527,20 +529,26 @@ exponentiate_scores(const rp_attention *task, size_t t, float *score, size_t pad
     return sum_lanes(sum);
 }
 
+/* Rows t..t+rows-1. Only the keys that one of them can reach are multiplied, in whole
+ * steps of the padding: local attention over T tokens costs T * reach, not T * T. */
 INLINE void
 attend_rows(const rp_attention *task, const float *keys, float *score, size_t padded, size_t head,
             size_t t, const size_t rows)
 {
     const size_t D = task->head_dim, width = task->heads * D;
+    const size_t from = t > task->reach ? (t - task->reach) / RP_ATTENTION_PAD * RP_ATTENTION_PAD : 0;
+    const size_t end = t + rows, seen = task->tokens - end > task->reach ? end + task->reach
+                                                                         : task->tokens;
+    const size_t to = rp_attention_padded(seen), count = to - from;
     const float *query = task->qkv + t * task->qkv_stride + head * D;
-    const float *values = task->qkv + 2 * width + head * D;
+    const float *values = task->qkv + from * task->qkv_stride + 2 * width + head * D;
     float *out = task->out + t * task->out_stride + head * D;
     float sums[ROWS_MAX];
-    multiply_rows(query, task->qkv_stride, keys, padded, D, score, padded, rows, padded);
+    multiply_rows(query, task->qkv_stride, keys + from, padded, D, score, count, rows, count);
     for (size_t r = 0; r < rows; r++)
-        sums[r] = exponentiate_scores(task, t + r, score + r * padded, padded);
-    multiply_rows(score, padded, values, task->qkv_stride, task->tokens, out, task->out_stride,
-                  rows, D);
+        sums[r] = exponentiate_scores(task, t + r, score + r * count, from, to);
+    multiply_rows(score, count, values, task->qkv_stride, (to < task->tokens ? to : task->tokens) - from, out,
+                  task->out_stride, rows, D);
     for (size_t r = 0; r < rows; r++) {
         const float share = 1.0F / sums[r];
         for (size_t d = 0; d < D; d += LANES)
@@ -608,6 +616,18 @@ layer_norm(const float *in, size_t rows, size_t n, const float *gain, const floa
             const vec x = (load(in + i) - mean) * scale;
             store(out + i, bias ? fused(x, load(gain + i), load(bias + i)) : x * load(gain + i));
         }
+    }
+}
+
+KERNEL void
+gate(float *rows, size_t stride, size_t count, size_t n)
+{
+    for (size_t row = 0; row < count; row++, rows += stride) {
+        size_t i = 0;
+        for (; i + LANES <= n; i += LANES)
+            store(rows + i, gelu(load(rows + i)) * load(rows + n + i));
+        for (; i < n; i++)
+            rows[i] = gelu(all(rows[i]))[0] * rows[n + i];
     }
 }
 

@@ -11,12 +11,12 @@
  * anybody multiplies its numbers. */
 enum {
     FILE_SIZE_MAX = 1 << 20,
-    LAYERS_MAX = 256,
     HEADS_MAX = 256,
     INTERMEDIATE_MAX = 1 << 16,
     VOCABULARY_MAX = 1 << 24,
     POSITIONS_MAX = 1 << 16,
     TYPES_MAX = 16,
+    LABELS_MAX = 1024,
     PATH_SIZE = 4096,
 };
 
@@ -78,20 +78,20 @@ demand(folder_reader *reader, const rp_json *object, const char *name, const cha
                    reader->folder, name, wanted);
 }
 
+/* What all architectures have. */
 static rp_status
-read_bert(folder_reader *reader, const rp_json *config, rp_model_config *out)
+read_shape(folder_reader *reader, const rp_json *config, rp_model_config *out)
 {
     const struct {
         const char *name;
         size_t smallest, largest, *out;
     } sizes[] = {
         { "hidden_size", 1, RP_DIM_MAX, &out->hidden },
-        { "num_hidden_layers", 1, LAYERS_MAX, &out->layers },
+        { "num_hidden_layers", 1, RP_LAYERS_MAX, &out->layers },
         { "num_attention_heads", 1, HEADS_MAX, &out->heads },
         { "intermediate_size", 1, INTERMEDIATE_MAX, &out->intermediate },
         { "vocab_size", 1, VOCABULARY_MAX, &out->vocabulary },
         { "max_position_embeddings", 4, POSITIONS_MAX, &out->positions },
-        { "type_vocab_size", 1, TYPES_MAX, &out->types },
     };
     for (size_t i = 0; i < RP_COUNT(sizes); i++) {
         const rp_status status = read_size(reader, config, sizes[i].name, sizes[i].smallest,
@@ -103,30 +103,192 @@ read_bert(folder_reader *reader, const rp_json *config, rp_model_config *out)
         return rp_fail(reader->error, RP_ERR_CORRUPT,
                        "%s/config.json: hidden_size %zu is no multiple of %zu heads",
                        reader->folder, out->hidden, out->heads);
-    double epsilon = 1e-12;
-    const rp_json *value = rp_json_get(config, "layer_norm_eps");
-    if (value && (!rp_json_to_double(value, &epsilon) || !(epsilon > 0 && epsilon < 1)))
-        return rp_fail(reader->error, RP_ERR_CORRUPT, "%s/config.json: layer_norm_eps is not in (0, 1)",
-                       reader->folder);
+    out->dim = out->hidden;
+    return RP_OK;
+}
+
+/* A number in (above, below), or its default if it is absent. */
+static rp_status
+read_number(folder_reader *reader, const rp_json *object, const char *name, double above,
+            double below, double otherwise, double *out)
+{
+    const rp_json *value = rp_json_get(object, name);
+    *out = otherwise;
+    if (!value || value->type == RP_JSON_NULL)
+        return RP_OK;
+    if (!rp_json_to_double(value, out) || !(*out > above && *out < below))
+        return rp_fail(reader->error, RP_ERR_CORRUPT, "%s/config.json: %s is no number in (%g, %g)",
+                       reader->folder, name, above, below);
+    return RP_OK;
+}
+
+static rp_status
+read_epsilon(folder_reader *reader, const rp_json *config, const char *name, double otherwise,
+             rp_model_config *out)
+{
+    double epsilon;
+    const rp_status status = read_number(reader, config, name, 0, 1, otherwise, &epsilon);
     out->epsilon = (float)epsilon;
-    const rp_status status = demand(reader, config, "hidden_act", "gelu");
+    return status;
+}
+
+static rp_status
+read_bert(folder_reader *reader, const rp_json *config, rp_model_config *out)
+{
+    rp_status status = read_size(reader, config, "type_vocab_size", 1, TYPES_MAX, &out->types);
+    if (!status)
+        status = read_epsilon(reader, config, "layer_norm_eps", 1e-12, out);
+    if (!status)
+        status = demand(reader, config, "hidden_act", "gelu");
     return status ? status : demand(reader, config, "position_embedding_type", "absolute");
+}
+
+/* ---- ModernBERT ---- */
+
+/* Biases where the published models have none would be silently left out. */
+static rp_status
+refuse_biases(folder_reader *reader, const rp_json *config)
+{
+    static const char *const names[] = { "attention_bias", "mlp_bias", "norm_bias",
+                                         "classifier_bias" };
+    for (size_t i = 0; i < RP_COUNT(names); i++)
+        if (rp_json_is_true(rp_json_get(config, names[i])))
+            return rp_fail(reader->error, RP_ERR_UNSUPPORTED,
+                           "%s/config.json: %s is true, which cannot be computed here",
+                           reader->folder, names[i]);
+    return RP_OK;
+}
+
+/* transformers 5 has the bases of rotary positions by kind of layer; 4 has two numbers. */
+static rp_status
+read_thetas(folder_reader *reader, const rp_json *config, rp_model_config *out)
+{
+    static const struct {
+        const char *kind, *name;
+        double otherwise;
+    } rows[] = { { "full_attention", "global_rope_theta", 160000 },
+                 { "sliding_attention", "local_rope_theta", 10000 } };
+    double *const thetas[] = { &out->theta_global, &out->theta_local };
+    const rp_json *kinds = rp_json_get(config, "rope_parameters");
+    for (size_t i = 0; i < RP_COUNT(rows); i++) {
+        const rp_json *kind = rp_json_get(kinds, rows[i].kind), *old = rp_json_get(config, rows[i].name);
+        /* A local base of null means the global one (transformers 4). */
+        const bool same = !kind && i == 1 && old && old->type == RP_JSON_NULL;
+        rp_status status = kind ? demand(reader, kind, "rope_type", "default") : RP_OK;
+        if (!status)
+            status = read_number(reader, kind ? kind : config, kind ? "rope_theta" : rows[i].name, 1,
+                                 1e12, same ? out->theta_global : rows[i].otherwise, thetas[i]);
+        if (status)
+            return status;
+    }
+    return RP_OK;
+}
+
+/* Which layers are local: said for each (transformers 5), or all but every n-th. */
+static rp_status
+read_layer_kinds(folder_reader *reader, const rp_json *config, rp_model_config *out)
+{
+    const rp_json *kinds = rp_json_get(config, "layer_types");
+    size_t every = 3;
+    if (kinds && kinds->type == RP_JSON_ARRAY) {
+        if (kinds->count != out->layers)
+            return rp_fail(reader->error, RP_ERR_CORRUPT, "%s/config.json: %u layer_types for %zu layers",
+                           reader->folder, kinds->count, out->layers);
+        for (size_t i = 0; i < out->layers; i++) {
+            const rp_str kind = rp_json_string(&kinds->children[i]);
+            out->local[i] = rp_str_equal(kind, RP_STR("sliding_attention"));
+            if (!out->local[i] && !rp_str_equal(kind, RP_STR("full_attention")))
+                return rp_fail(reader->error, RP_ERR_UNSUPPORTED,
+                               "%s/config.json: layer %zu is neither full_attention nor sliding_attention",
+                               reader->folder, i);
+        }
+        return RP_OK;
+    }
+    if (rp_json_get(config, "global_attn_every_n_layers")) {
+        const rp_status status = read_size(reader, config, "global_attn_every_n_layers", 1,
+                                           RP_LAYERS_MAX, &every);
+        if (status)
+            return status;
+    }
+    for (size_t i = 0; i < out->layers; i++)
+        out->local[i] = i % every != 0;
+    return RP_OK;
+}
+
+static rp_status
+read_modernbert(folder_reader *reader, const rp_json *config, rp_model_config *out)
+{
+    size_t around = 128;
+    rp_status status = refuse_biases(reader, config);
+    if (!status && rp_json_get(config, "local_attention"))
+        status = read_size(reader, config, "local_attention", 1, POSITIONS_MAX, &around);
+    if (!status)
+        status = read_epsilon(reader, config, "norm_eps", 1e-5, out);
+    if (!status)
+        status = read_thetas(reader, config, out);
+    if (!status)
+        status = read_layer_kinds(reader, config, out);
+    if (!status)
+        status = demand(reader, config, "hidden_activation", "gelu");
+    if (!status)
+        status = demand(reader, config, "classifier_activation", "gelu");
+    if (!status && out->hidden / out->heads % 2)
+        status = rp_fail(reader->error, RP_ERR_CORRUPT,
+                         "%s/config.json: heads of %zu numbers cannot be turned in pairs",
+                         reader->folder, out->hidden / out->heads);
+    const rp_str pooling = rp_json_string(rp_json_get(config, "classifier_pooling"));
+    out->head_pooling = rp_str_equal(pooling, RP_STR("mean")) ? RP_POOLING_MEAN : RP_POOLING_CLS;
+    out->types = 1; /* there are none: every token's is 0 */
+    out->reach = around / 2;
+    return status;
+}
+
+/* How many labels a model's head has: those it names, else num_labels, else 2 as in
+ * transformers. 0: it is no ...ForSequenceClassification. */
+static rp_status
+read_labels(folder_reader *reader, const rp_json *config, rp_model_config *out)
+{
+    const rp_json *names = rp_json_get(config, "architectures");
+    const rp_json *labels = rp_json_get(config, "id2label");
+    const bool has_head = names && names->type == RP_JSON_ARRAY && names->count == 1 &&
+                          rp_str_ends_with(rp_json_string(&names->children[0]),
+                                           RP_STR("ForSequenceClassification"));
+    if (!has_head)
+        return RP_OK;
+    out->labels = 2;
+    if (labels && labels->type == RP_JSON_OBJECT && labels->count >= 1 && labels->count <= LABELS_MAX)
+        out->labels = labels->count;
+    else if (rp_json_get(config, "num_labels"))
+        return read_size(reader, config, "num_labels", 1, LABELS_MAX, &out->labels);
+    return RP_OK;
 }
 
 static rp_status
 read_architecture(folder_reader *reader, rp_model_config *out)
 {
+    static const struct {
+        const char *type;
+        rp_architecture architecture;
+        rp_status (*read)(folder_reader *reader, const rp_json *config, rp_model_config *out);
+    } known[] = { { "bert", RP_ARCHITECTURE_BERT, read_bert },
+                  { "modernbert", RP_ARCHITECTURE_MODERNBERT, read_modernbert } };
     const rp_json *config;
-    const rp_status status = read_json(reader, "config.json", false, &config);
+    rp_status status = read_json(reader, "config.json", false, &config);
     if (status)
         return status;
     const rp_str type = rp_json_string(rp_json_get(config, "model_type"));
-    if (!rp_str_equal(type, RP_STR("bert")))
-        return rp_fail(reader->error, RP_ERR_UNSUPPORTED,
-                       "%s/config.json: model_type '%.*s' is not one of: bert", reader->folder,
-                       (int)RP_MIN(type.len, 40), type.ptr ? type.ptr : "");
-    out->architecture = RP_ARCHITECTURE_BERT;
-    return read_bert(reader, config, out);
+    for (size_t i = 0; i < RP_COUNT(known); i++) {
+        if (!rp_str_equal(type, rp_str_of(known[i].type)))
+            continue;
+        out->architecture = known[i].architecture;
+        status = read_shape(reader, config, out);
+        if (!status)
+            status = known[i].read(reader, config, out);
+        return status ? status : read_labels(reader, config, out);
+    }
+    return rp_fail(reader->error, RP_ERR_UNSUPPORTED,
+                   "%s/config.json: model_type '%.*s' is not one of: bert, modernbert",
+                   reader->folder, (int)RP_MIN(type.len, 40), type.ptr ? type.ptr : "");
 }
 
 /* Which of the pooling modes is on; more than one would be a longer vector. */

@@ -348,6 +348,43 @@ test_attention_of_every_length(void **state)
                                 d % 2 ? 1 : 4);
 }
 
+/* Keys left and right of the reach of a block of rows are not even multiplied: their
+ * borders fall on every place of the padding. */
+static void
+test_local_attention_over_many_tokens(void **state)
+{
+    (void)state;
+    static const size_t reaches[] = { 5, 16, 31, 64 };
+    for (size_t at = 0; rp_kernels_at(at); at++)
+        for (size_t r = 0; r < RP_COUNT(reaches); r++)
+            for (size_t T = 150; T < 167; T += 4)
+                check_attention(rp_kernels_at(at), T, 1, 16, reaches[r], 1);
+}
+
+static void
+test_gate_multiplies_halves(void **state)
+{
+    (void)state;
+    for (size_t at = 0; rp_kernels_at(at); at++)
+        for (size_t n = 1; n < 40; n++) {
+            enum { ROWS = 3 };
+            const size_t stride = 2 * n + 3;
+            float *rows = make_numbers(ROWS * stride, 6), *before = malloc(ROWS * stride * sizeof *rows);
+            memcpy(before, rows, ROWS * stride * sizeof *rows);
+            rp_kernels_at(at)->gate(rows, stride, ROWS, n);
+            for (size_t i = 0; i < ROWS * stride; i++) {
+                const double x = (double)before[i], other = (double)before[i % stride < n ? i + n : i];
+                if (i % stride >= n)
+                    assert_true(rows[i] == before[i]);
+                else /* as GELU alone, times the other half */
+                    assert_true(fabs(0.5 * x * erfc(-x / sqrt(2)) * other - (double)rows[i]) <=
+                                3e-7 * (1 + fabs(x)) * (1 + fabs(other)));
+            }
+            free(rows);
+            free(before);
+        }
+}
+
 static void
 test_layer_norm_and_dot(void **state)
 {
@@ -444,6 +481,8 @@ main(void)
         cmocka_unit_test(test_what_is_not_finite_comes_out_so),
         cmocka_unit_test(test_gelu_over_its_whole_range),
         cmocka_unit_test(test_attention_of_every_length),
+        cmocka_unit_test(test_local_attention_over_many_tokens),
+        cmocka_unit_test(test_gate_multiplies_halves),
         cmocka_unit_test(test_layer_norm_and_dot),
         cmocka_unit_test(test_extreme_scores_and_nan),
         cmocka_unit_test(test_tiers_are_found_by_name),

@@ -5,142 +5,24 @@
  * bf16, names have a prefix in one of them, pooling is mean and cls. Needs nothing but
  * the repository, so that a machine without the real encoder tests the model too.
  * Then the same files are damaged: what contradicts config.json is refused. */
-#include "base/file.h"
-#include "json/json.h"
 #include "math/kernels.h"
-#include "test_support.h"
-
-#include <math.h>
-#include <reprise/embed.h>
-
-static void
-compare_with_expected(const char *model, const char *tier, rp_precision precision)
-{
-    char folder[1024], path[1100];
-    rp_error error = { { 0 } };
-    rp_buffer file;
-    rp_arena arena;
-    rp_json_reader *reader;
-    const rp_json *cases;
-    rp_encoder *encoder = NULL;
-    const rp_encoder_options options = { .precision = precision, .tier = tier };
-    snprintf(folder, sizeof folder, "%s/tiny_bert/%s", RP_TEST_GOLDEN, model);
-    snprintf(path, sizeof path, "%s/expected.json", folder);
-    rp_buffer_init(&file, 0);
-    rp_arena_init(&arena, 0);
-    assert_int_equal(rp_file_read(path, 1 << 20, &file, &error), RP_OK);
-    assert_int_equal(rp_json_reader_new(&reader), RP_OK);
-    assert_int_equal(rp_json_parse(reader, &arena, rp_buffer_str(&file), &cases, &error), RP_OK);
-    if (rp_encoder_open(folder, &options, &encoder, &error) != RP_OK)
-        fail_msg("%s", error.text);
-    const size_t dim = rp_encoder_dim(encoder);
-    float *vectors = calloc(cases->count * dim, sizeof *vectors);
-    rp_str *texts = calloc(cases->count, sizeof *texts);
-    bool *truncated = calloc(cases->count, sizeof *truncated);
-    for (size_t i = 0; i < cases->count; i++)
-        texts[i] = rp_json_string(rp_json_get(&cases->children[i], "text"));
-    assert_int_equal(rp_encoder_embed(encoder, texts, cases->count, vectors, truncated, NULL),
-                     RP_OK);
-    double largest = 0;
-    for (size_t i = 0; i < cases->count; i++) {
-        const rp_json *wanted = rp_json_get(&cases->children[i], "vector");
-        assert_int_equal(wanted->count, dim);
-        for (size_t j = 0; j < dim; j++) {
-            double number;
-            assert_true(rp_json_to_double(&wanted->children[j], &number));
-            assert_true(isfinite(vectors[i * dim + j]));
-            largest = fmax(largest, fabs(number - (double)vectors[i * dim + j]));
-        }
-    }
-    /* Rounding over two layers; observed 2e-7 for f32, .0022 for bf16 and .0057 for int8,
-     * which has few numbers a row here to average over. */
-    static const double most[] = { [RP_PRECISION_F32] = 2e-6, [RP_PRECISION_BF16] = 0.006,
-                                   [RP_PRECISION_INT8] = 0.015 };
-    if (largest > most[precision])
-        fail_msg("%s, %s: off by %g", model, tier, largest);
-    assert_true(truncated[6]);
-    assert_false(truncated[5]);
-    free(vectors);
-    free(texts);
-    free(truncated);
-    rp_encoder_close(encoder);
-    rp_json_reader_free(reader);
-    rp_arena_fini(&arena);
-    rp_buffer_fini(&file);
-}
+#include "model_support.h"
 
 static void
 test_each_tier_computes_what_the_script_computed(void **state)
 {
     (void)state;
+    /* Rounding over two layers; observed 2e-7 for f32, .0022 for bf16 and .0057 for int8,
+     * which has few numbers a row here to average over. */
+    static const double most[] = { [RP_PRECISION_F32] = 2e-6, [RP_PRECISION_BF16] = 0.006,
+                                   [RP_PRECISION_INT8] = 0.015 };
     for (size_t at = 0; rp_kernels_at(at); at++)
         for (rp_precision precision = RP_PRECISION_F32; precision <= RP_PRECISION_INT8; precision++) {
-            compare_with_expected("mean", rp_kernels_at(at)->name, precision);
-            compare_with_expected("cls", rp_kernels_at(at)->name, precision);
+            const rp_encoder_options options = { .precision = precision,
+                                                 .tier = rp_kernels_at(at)->name };
+            compare_with_expected("tiny_bert/mean", &options, "expected.json", most);
+            compare_with_expected("tiny_bert/cls", &options, "expected.json", most);
         }
-}
-
-/* A copy of the mean model in a temporary folder, one file of it replaced. */
-typedef struct damaged_copy {
-    char folder[64];
-} damaged_copy;
-
-static const char *const files[] = { "config.json",    "model.safetensors",
-                                     "tokenizer.json", "modules.json",
-                                     "1_Pooling/config.json", "sentence_bert_config.json" };
-
-static void
-make_copy(damaged_copy *copy)
-{
-    char path[1100];
-    rp_buffer bytes;
-    rp_buffer_init(&bytes, 0);
-    strcpy(copy->folder, "/tmp/reprise-tiny.XXXXXX");
-    assert_non_null(mkdtemp(copy->folder));
-    snprintf(path, sizeof path, "%s/1_Pooling", copy->folder);
-    assert_int_equal(rp_folder_make(path, 0700, NULL), RP_OK);
-    for (size_t i = 0; i < RP_COUNT(files); i++) {
-        snprintf(path, sizeof path, "%s/tiny_bert/mean/%s", RP_TEST_GOLDEN, files[i]);
-        rp_buffer_clear(&bytes);
-        assert_int_equal(rp_file_read(path, 1 << 20, &bytes, NULL), RP_OK);
-        snprintf(path, sizeof path, "%s/%s", copy->folder, files[i]);
-        assert_int_equal(rp_file_replace(path, rp_buffer_str(&bytes), 0600, NULL), RP_OK);
-    }
-    rp_buffer_fini(&bytes);
-}
-
-static void
-remove_copy(damaged_copy *copy)
-{
-    char path[1100];
-    for (size_t i = 0; i < RP_COUNT(files); i++) {
-        snprintf(path, sizeof path, "%s/%s", copy->folder, files[i]);
-        unlink(path);
-    }
-    snprintf(path, sizeof path, "%s/1_Pooling", copy->folder);
-    rmdir(path);
-    rmdir(copy->folder);
-}
-
-/* Replace the first `old` in a file by `new`, of the same length in binary files. */
-static void
-edit(damaged_copy *copy, const char *name, const char *old, const char *new)
-{
-    char path[1100];
-    rp_buffer bytes, edited;
-    rp_buffer_init(&bytes, 0);
-    rp_buffer_init(&edited, 0);
-    snprintf(path, sizeof path, "%s/%s", copy->folder, name);
-    assert_int_equal(rp_file_read(path, 1 << 20, &bytes, NULL), RP_OK);
-    const char *at = memmem(bytes.ptr, bytes.len, old, strlen(old));
-    assert_non_null(at);
-    rp_buffer_append(&edited, (rp_str){ bytes.ptr, (size_t)(at - bytes.ptr) });
-    rp_buffer_append(&edited, rp_str_of(new));
-    at += strlen(old);
-    rp_buffer_append(&edited, (rp_str){ at, (size_t)(bytes.ptr + bytes.len - at) });
-    assert_int_equal(rp_file_replace(path, rp_buffer_str(&edited), 0600, NULL), RP_OK);
-    rp_buffer_fini(&bytes);
-    rp_buffer_fini(&edited);
 }
 
 static void
@@ -174,7 +56,7 @@ test_files_that_contradict_each_other_are_refused(void **state)
         damaged_copy copy;
         rp_encoder *encoder = NULL;
         rp_error error = { { 0 } };
-        make_copy(&copy);
+        make_copy(&copy, "tiny_bert/mean");
         edit(&copy, rows[i].file, rows[i].old, rows[i].new);
         const rp_status status = rp_encoder_open(copy.folder, NULL, &encoder, &error);
         remove_copy(&copy);
@@ -196,7 +78,7 @@ test_a_degenerate_encoder_is_found(void **state)
         rp_buffer bytes;
         rp_encoder *encoder = NULL;
         rp_error error = { { 0 } };
-        make_copy(&copy);
+        make_copy(&copy, "tiny_bert/mean");
         snprintf(path, sizeof path, "%s/model.safetensors", copy.folder);
         rp_buffer_init(&bytes, 0);
         assert_int_equal(rp_file_read(path, 1 << 20, &bytes, NULL), RP_OK);
@@ -237,7 +119,7 @@ test_the_fingerprint_changes_with_what_makes_vectors_comparable(void **state)
     for (size_t i = 0; i <= RP_COUNT(rows); i++) {
         damaged_copy copy;
         rp_encoder *encoder = NULL;
-        make_copy(&copy);
+        make_copy(&copy, "tiny_bert/mean");
         if (i < RP_COUNT(rows))
             edit(&copy, rows[i].file, rows[i].old, rows[i].new);
         assert_int_equal(rp_encoder_open(copy.folder, NULL, &encoder, NULL), RP_OK);
