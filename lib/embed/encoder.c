@@ -508,7 +508,7 @@ apply_options(const rp_encoder_options *options, const model_place *place, rp_mo
               rp_error *error)
 {
     if (options->dim > config->hidden)
-        return rp_fail(error, RP_ERR_INVALID, "%s has vectors of %zu numbers; %zu are more than that",
+        return rp_fail(error, RP_ERR_INVALID, "%s has vectors of %zu numbers, not of %zu",
                        place->folder, config->hidden, options->dim);
     if (options->window && (options->window < 4 || options->window > config->window))
         return rp_fail(error, RP_ERR_INVALID, "%s has windows of 4 to %zu tokens, not %zu",

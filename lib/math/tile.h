@@ -536,9 +536,9 @@ attend_rows(const rp_attention *task, const float *keys, float *score, size_t pa
             size_t t, const size_t rows)
 {
     const size_t D = task->head_dim, width = task->heads * D;
-    const size_t from = t > task->reach ? (t - task->reach) / RP_ATTENTION_PAD * RP_ATTENTION_PAD : 0;
-    const size_t end = t + rows, seen = task->tokens - end > task->reach ? end + task->reach
-                                                                         : task->tokens;
+    const size_t nearest = t > task->reach ? t - task->reach : 0, end = t + rows;
+    const size_t from = nearest / RP_ATTENTION_PAD * RP_ATTENTION_PAD;
+    const size_t seen = task->tokens - end > task->reach ? end + task->reach : task->tokens;
     const size_t to = rp_attention_padded(seen), count = to - from;
     const float *query = task->qkv + t * task->qkv_stride + head * D;
     const float *values = task->qkv + from * task->qkv_stride + 2 * width + head * D;
@@ -547,8 +547,8 @@ attend_rows(const rp_attention *task, const float *keys, float *score, size_t pa
     multiply_rows(query, task->qkv_stride, keys + from, padded, D, score, count, rows, count);
     for (size_t r = 0; r < rows; r++)
         sums[r] = exponentiate_scores(task, t + r, score + r * count, from, to);
-    multiply_rows(score, count, values, task->qkv_stride, (to < task->tokens ? to : task->tokens) - from, out,
-                  task->out_stride, rows, D);
+    multiply_rows(score, count, values, task->qkv_stride,
+                  (to < task->tokens ? to : task->tokens) - from, out, task->out_stride, rows, D);
     for (size_t r = 0; r < rows; r++) {
         const float share = 1.0F / sums[r];
         for (size_t d = 0; d < D; d += LANES)

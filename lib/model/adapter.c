@@ -48,7 +48,8 @@ find(const rp_adapter *adapter, const char *name, const char *suffix)
 {
     char full[NAME_SIZE];
     for (size_t i = 0; i < RP_COUNT(roots); i++) {
-        const int len = snprintf(full, sizeof full, "base_model.model.%s%s%s", roots[i], name, suffix);
+        const int len =
+            snprintf(full, sizeof full, "base_model.model.%s%s%s", roots[i], name, suffix);
         if (len < 0 || (size_t)len >= sizeof full)
             return NULL;
         const rp_tensor *tensor = rp_safetensors_find(adapter->file, rp_str_of(full));
@@ -114,8 +115,8 @@ check_shapes(const rp_adapter *adapter, const char *module, const rp_tensor *dow
         return rp_fail(error, RP_ERR_CORRUPT, "%s has only one of lora_A and lora_B for %s",
                        adapter->name, module);
     if (down->dtype == RP_DTYPE_OTHER || up->dtype == RP_DTYPE_OTHER)
-        return rp_fail(error, RP_ERR_UNSUPPORTED, "%s: the tensors of %s are not of f32, f16 or bf16",
-                       adapter->name, module);
+        return rp_fail(error, RP_ERR_UNSUPPORTED,
+                       "%s: the tensors of %s are not of f32, f16 or bf16", adapter->name, module);
     if (down->rank != 2 || up->rank != 2 || down->shape[1] != depth || up->shape[0] != rows ||
         down->shape[0] != up->shape[1])
         return rp_fail(error, RP_ERR_CORRUPT,
@@ -124,8 +125,9 @@ check_shapes(const rp_adapter *adapter, const char *module, const rp_tensor *dow
     double rank = (double)adapter->rank;
     (void)find_pattern(adapter->ranks, module, &rank);
     if (down->shape[0] < 1 || down->shape[0] > RANK_MAX || (double)down->shape[0] != rank)
-        return rp_fail(error, RP_ERR_CORRUPT, "%s: the tensors of %s have rank %zu, the config says %g",
-                       adapter->name, module, down->shape[0], rank);
+        return rp_fail(error, RP_ERR_CORRUPT,
+                       "%s: the tensors of %s have rank %zu, the config says %g", adapter->name,
+                       module, down->shape[0], rank);
     return RP_OK;
 }
 
@@ -137,7 +139,8 @@ read_down(rp_adapter *adapter, const rp_tensor *down)
         return true;
     free(adapter->down);
     adapter->down_of = NULL;
-    adapter->down = malloc(down->count * sizeof *adapter->down); /* it is in the file: no overflow */
+    /* Half as many bytes at least are in the file: no overflow. */
+    adapter->down = malloc(down->count * sizeof *adapter->down);
     if (!adapter->down)
         return false;
     rp_tensor_read(down, 0, down->count, adapter->down);
@@ -163,7 +166,8 @@ rp_adapter_apply(rp_adapter *adapter, const char *module, size_t rows_all, size_
     const size_t rank = down->shape[0];
     double alpha = adapter->alpha;
     (void)find_pattern(adapter->alphas, module, &alpha);
-    const float scale = (float)(alpha / (adapter->rank_stabilised ? sqrt((double)rank) : (double)rank));
+    const double divisor = adapter->rank_stabilised ? sqrt((double)rank) : (double)rank;
+    const float scale = (float)(alpha / divisor);
     for (size_t r = 0; r < count; r++)
         for (size_t k = 0; k < rank; k++) {
             float share;
@@ -264,7 +268,8 @@ read_config(rp_adapter *adapter, const rp_json *config, rp_error *error)
 {
     int64_t rank;
     if (config->type != RP_JSON_OBJECT)
-        return rp_fail(error, RP_ERR_CORRUPT, "%s: adapter_config.json is no object", adapter->name);
+        return rp_fail(error, RP_ERR_CORRUPT, "%s: adapter_config.json is no object",
+                       adapter->name);
     const rp_status status = refuse_others(adapter, config, error);
     if (status)
         return status;

@@ -70,7 +70,8 @@ rp_forward_norm(const rp_forward *work, const rp_norm *norm, const float *in, fl
 static const rp_weights *
 counterpart(const rp_weights *by, const rp_layer *of, const rp_layer *in)
 {
-    return (const rp_weights *)(const void *)((const char *)in + ((const char *)by - (const char *)of));
+    const ptrdiff_t place = (const char *)by - (const char *)of;
+    return (const rp_weights *)(const void *)((const char *)in + place);
 }
 
 void

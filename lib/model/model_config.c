@@ -171,13 +171,15 @@ read_thetas(folder_reader *reader, const rp_json *config, rp_model_config *out)
     double *const thetas[] = { &out->theta_global, &out->theta_local };
     const rp_json *kinds = rp_json_get(config, "rope_parameters");
     for (size_t i = 0; i < RP_COUNT(rows); i++) {
-        const rp_json *kind = rp_json_get(kinds, rows[i].kind), *old = rp_json_get(config, rows[i].name);
+        const rp_json *kind = rp_json_get(kinds, rows[i].kind);
+        const rp_json *old = rp_json_get(config, rows[i].name);
         /* A local base of null means the global one (transformers 4). */
         const bool same = !kind && i == 1 && old && old->type == RP_JSON_NULL;
         rp_status status = kind ? demand(reader, kind, "rope_type", "default") : RP_OK;
         if (!status)
-            status = read_number(reader, kind ? kind : config, kind ? "rope_theta" : rows[i].name, 1,
-                                 1e12, same ? out->theta_global : rows[i].otherwise, thetas[i]);
+            status = read_number(reader, kind ? kind : config,
+                                 kind ? "rope_theta" : rows[i].name, 1, 1e12,
+                                 same ? out->theta_global : rows[i].otherwise, thetas[i]);
         if (status)
             return status;
     }
@@ -192,8 +194,9 @@ read_layer_kinds(folder_reader *reader, const rp_json *config, rp_model_config *
     size_t every = 3;
     if (kinds && kinds->type == RP_JSON_ARRAY) {
         if (kinds->count != out->layers)
-            return rp_fail(reader->error, RP_ERR_CORRUPT, "%s/config.json: %u layer_types for %zu layers",
-                           reader->folder, kinds->count, out->layers);
+            return rp_fail(reader->error, RP_ERR_CORRUPT,
+                           "%s/config.json: %u layer_types for %zu layers", reader->folder,
+                           kinds->count, out->layers);
         for (size_t i = 0; i < out->layers; i++) {
             const rp_str kind = rp_json_string(&kinds->children[i]);
             out->local[i] = rp_str_equal(kind, RP_STR("sliding_attention"));
@@ -256,7 +259,8 @@ read_labels(folder_reader *reader, const rp_json *config, rp_model_config *out)
     if (!has_head)
         return RP_OK;
     out->labels = 2;
-    if (labels && labels->type == RP_JSON_OBJECT && labels->count >= 1 && labels->count <= LABELS_MAX)
+    if (labels && labels->type == RP_JSON_OBJECT && labels->count >= 1 &&
+        labels->count <= LABELS_MAX)
         out->labels = labels->count;
     else if (rp_json_get(config, "num_labels"))
         return read_size(reader, config, "num_labels", 1, LABELS_MAX, &out->labels);

@@ -137,8 +137,9 @@ RP_NODISCARD rp_status rp_load_plain(rp_loader *from, const char *name, size_t r
                                      float *out);
 RP_NODISCARD rp_status rp_load_norm(rp_loader *from, const char *name, const rp_norm *out);
 /* A Linear becomes columns first.. of `out`, with what the adapter adds. */
-RP_NODISCARD rp_status rp_load_linear(rp_loader *from, const char *name, rp_class class, size_t rows,
-                                      size_t first, bool biased, const rp_weights *out);
+RP_NODISCARD rp_status rp_load_linear(rp_loader *from, const char *name, rp_class class,
+                                      size_t rows, size_t first, bool biased,
+                                      const rp_weights *out);
 /* `only` gets the adapter as its context. */
 RP_NODISCARD rp_status rp_load_layer(rp_loader *from, const rp_layer_plan *layer,
                                      rp_layer_wanted *only);

@@ -136,7 +136,9 @@ find_tensor(rp_loader *from, const char *name, char *full, size_t size)
     const rp_tensor *tensor = NULL;
     if (from->adapter)
         tensor = rp_adapter_replacement(from->adapter, name + bare);
-    return tensor ? tensor : rp_safetensors_find(rp_weight_file_get(from->model->file), rp_str_of(full));
+    if (!tensor)
+        tensor = rp_safetensors_find(rp_weight_file_get(from->model->file), rp_str_of(full));
+    return tensor;
 }
 
 rp_status

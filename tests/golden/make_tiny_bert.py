@@ -44,7 +44,7 @@ class Model:
     def __init__(self, folder, prefix, dtypes, pooling, hidden, heads, inner, layers, seed):
         self.folder, self.pooling, self.hidden, self.heads = HERE / folder, pooling, hidden, heads
         self.inner, self.layers, self.window, self.positions = inner, layers, 14, 16
-        self.random, self.tensors, self.stored = random.Random(seed), {}, {}
+        self.random, self.tensors, self.stored, self.shapes = random.Random(seed), {}, {}, {}
         self.prefix, self.dtypes = prefix, dtypes
         self.make()
 
@@ -52,7 +52,7 @@ class Model:
         count = math.prod(shape)
         dtype = self.dtypes[len(self.tensors) % len(self.dtypes)]
         data, seen = encode([self.random.gauss(mean, spread) for _ in range(count)], dtype)
-        self.tensors[name] = seen
+        self.tensors[name], self.shapes[name] = seen, shape
         self.stored[self.prefix + name] = (dtype, shape, data)
 
     def linear(self, name, rows, columns):

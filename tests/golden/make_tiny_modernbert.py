@@ -61,7 +61,7 @@ class Model:
         self.folder, self.pooling, self.hidden, self.heads = HERE / folder, pooling, hidden, heads
         self.inner, self.layers, self.reach, self.window = inner, layers, reach, 40
         self.thetas, self.every = thetas, 3
-        self.random, self.tensors, self.stored = random.Random(seed), {}, {}
+        self.random, self.tensors, self.stored, self.shapes = random.Random(seed), {}, {}, {}
         self.prefix, self.dtypes = prefix, dtypes
         self.vocabulary = make_vocabulary()
         self.words = len(self.vocabulary) + len(SPECIAL) + 3
@@ -70,7 +70,7 @@ class Model:
     def add(self, name, *shape, mean=0.0, spread=0.25):
         dtype = self.dtypes[len(self.tensors) % len(self.dtypes)]
         data, seen = encode([self.random.gauss(mean, spread) for _ in range(math.prod(shape))], dtype)
-        self.tensors[name] = seen
+        self.tensors[name], self.shapes[name] = seen, shape
         self.stored[self.prefix + name] = (dtype, shape, data)
 
     def make(self):

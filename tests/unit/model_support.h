@@ -17,7 +17,7 @@ compare_with_expected(const char *model, const rp_encoder_options *options, cons
 {
     const char *tier = options->tier;
     const rp_precision precision = options->precision;
-    char folder[1024], path[1100];
+    char folder[1024], path[1400];
     rp_error error = { { 0 } };
     rp_buffer file;
     rp_arena arena;
