@@ -61,8 +61,17 @@ typedef struct rp_quantity {
     uint16_t word, words; /* where in the text */
 } rp_quantity;
 
+/* What an English vocabulary turns into unknown tokens, as hashes in order; 0: nothing. */
+typedef struct rp_unread {
+    uint64_t words; /* of scripts it does not spell, and too long ones */
+    uint64_t signs; /* pictures, arrows, currencies ... */
+} rp_unread;
+rp_unread rp_unread_of(rp_str text);
+rp_script rp_script_of(int32_t cp); /* features.c; -1: not UTF-8 */
+
 struct rp_features {
     rp_str text;
+    rp_unread unread;
     const rp_word *words;
     size_t words_count;
     const rp_quantity *quantities;

@@ -93,8 +93,8 @@ is_apostrophe(int32_t cp)
 
 /* Which script a letter is of. Block ranges are enough: a rare letter in OTHER only
  * makes the language gate more careful. */
-static rp_script
-script_of(int32_t cp)
+rp_script
+rp_script_of(int32_t cp)
 {
     if (cp < 0)
         return RP_SCRIPT_OTHER;
@@ -205,7 +205,7 @@ fold(analysis *a, rp_word *word)
             bytes_len = (size_t)utf8proc_encode_char(lower, (utf8proc_uint8_t *)bytes);
             capitals += lower != c.cp;
             letters++;
-            const rp_script script = script_of(c.cp);
+            const rp_script script = rp_script_of(c.cp);
             a->script[script]++;
             a->letters++;
             if (script != RP_SCRIPT_LATIN)
@@ -512,7 +512,7 @@ split_prose(analysis *a, rp_str chunk, size_t base)
             at += c.len;
             continue;
         }
-        if (is_unspaced(script_of(c.cp))) {
+        if (is_unspaced(rp_script_of(c.cp))) {
             add_word(a, base + at, c.len, 0);
             at += c.len;
             continue;
@@ -526,7 +526,7 @@ split_prose(analysis *a, rp_str chunk, size_t base)
                 && is_letter(read_code_point(chunk, end + d.len).cp)) {
                 apostrophe = end;
                 after_apostrophe = end + d.len;
-            } else if (!is_letter(d.cp) || is_unspaced(script_of(d.cp))) {
+            } else if (!is_letter(d.cp) || is_unspaced(rp_script_of(d.cp))) {
                 break;
             }
             end += d.len;
@@ -788,6 +788,7 @@ rp_features_new(rp_str text, rp_arena *arena, const rp_features **out)
                 features->language[l] += a.words[i].lexeme->languages >> l & 1;
     }
     features->text = text;
+    features->unread = rp_unread_of(text);
     features->words = a.words;
     features->words_count = a.count;
     features->quantities_count = quantities_count;

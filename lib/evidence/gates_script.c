@@ -8,7 +8,7 @@
  * An English vocabulary turns Chinese into unknown tokens, and then every question is
  * like every other (GPTCache issues 317, 634). The tokenizer knows the share exactly;
  * where the caller does not pass it on, letters of scripts that such a vocabulary does
- * not spell are counted. */
+ * not spell are counted. And what little was not read must be equal (unread.c). */
 #include "evidence_internal.h"
 
 #include "base/bytes.h"
@@ -75,6 +75,11 @@ rp_gates_script(rp_comparison *c)
     const float unknown = c->options->unknown_share > 0
                               ? c->options->unknown_share
                               : RP_MAX(estimated_unknown(c->a), estimated_unknown(c->b));
+    /* Words that nobody read must be equal: on one side only they are unread all the same.
+     * Signs decorate more often than not, so only two different ones count. */
+    const rp_unread *a = &c->a->unread, *b = &c->b->unread;
+    if (a->words != b->words || (a->signs && b->signs && a->signs != b->signs))
+        rp_gate_say(c, RP_GATE_UNKNOWN, true, RP_STR("unread"), RP_STR("unread"));
     /* Equal words need no reading. */
     if (unknown > UNKNOWN_SHARE_MAX && c->alignment.ratio < 1)
         rp_gate_say(c, RP_GATE_UNKNOWN, true, RP_STR("unread"), RP_STR("unread"));

@@ -259,6 +259,46 @@ test_the_tokenizers_word_about_unknown_text_counts(void **state)
     assert_int_equal(compare("what is zxq", "what is qwx", options).fired, 0);
 }
 
+/* One unread word among many read ones: to the encoder such prompts are the same. */
+static void
+test_what_the_encoder_cannot_tell_apart_must_be_equal(void **state)
+{
+    (void)state;
+    char long_a[160], long_b[160];
+    memset(long_a, 'a', sizeof long_a);
+    memset(long_b, 'a', sizeof long_b);
+    long_b[70] = 'b';
+    long_a[150] = long_b[150] = '\0';
+    char blob_a[300], blob_b[300];
+    snprintf(blob_a, sizeof blob_a, "please decode the following text for me today: %s", long_a);
+    snprintf(blob_b, sizeof blob_b, "please decode the following text for me today: %s", long_b);
+    const pair differ[] = {
+        { "what does the word 银行 mean in english", "what does the word 学校 mean in english",
+          RP_GATE_UNKNOWN },
+        { "what does the word かき mean in english", "what does the word がき mean in english",
+          RP_GATE_UNKNOWN },
+        { "what does the word 은행 mean in english", "what does the word 학교 mean in english",
+          RP_GATE_UNKNOWN },
+        { "what does the sign 😀 mean in a message", "what does the sign 😢 mean in a message",
+          RP_GATE_UNKNOWN },
+        { "what does the sign ≤ mean in this formula", "what does the sign ≥ mean in this formula",
+          RP_GATE_UNKNOWN },
+        { "please explain this poem to me", "please explain this poem 静夜思 to me", RP_GATE_UNKNOWN },
+        { blob_a, blob_b, RP_GATE_UNKNOWN },
+    };
+    const pair same[] = {
+        { "what does the word 银行 mean in english", "what does the word 银行 mean in English",
+          RP_GATE_UNKNOWN },
+        { "how do i reset my password 😀", "how do i reset my password", RP_GATE_UNKNOWN },
+        { "is the café in São Paulo open", "is the cafe in Sao Paulo open", RP_GATE_UNKNOWN },
+        { "i ❤️ this, how do i order it", "i ❤ this, how do i order it", RP_GATE_UNKNOWN },
+    };
+    expect_fires(differ, RP_COUNT(differ));
+    for (size_t i = 0; i < RP_COUNT(same); i++)
+        assert_false(compare(same[i].a, same[i].b, (rp_gate_options){ .enabled = RP_GATES_DEFAULT })
+                         .fired >> RP_GATE_UNKNOWN & 1);
+}
+
 /* Loosely related texts: whatever differs is for the encoder to say. */
 static void
 test_far_texts_are_noted_not_vetoed(void **state)
@@ -402,6 +442,7 @@ main(void)
         cmocka_unit_test(test_names_in_other_forms_are_silent),
         cmocka_unit_test(test_the_strict_gate_wants_a_partner_for_each_content_word),
         cmocka_unit_test(test_the_tokenizers_word_about_unknown_text_counts),
+        cmocka_unit_test(test_what_the_encoder_cannot_tell_apart_must_be_equal),
         cmocka_unit_test(test_far_texts_are_noted_not_vetoed),
         cmocka_unit_test(test_comparison_is_symmetric_where_alignments_tie),
         cmocka_unit_test(test_only_enabled_gates_report),
