@@ -9,6 +9,7 @@
 #include <reprise/policy.h>
 #include <reprise/status.h>
 #include <reprise/types.h>
+#include <reprise/verify.h>
 
 #define RP_VERSION "0.1.0"
 

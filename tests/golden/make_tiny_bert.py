@@ -107,11 +107,11 @@ class Model:
                         out[t][h * D + d] += share / sum(shares) * v[j][h * D + d]
         return out
 
-    def forward(self, ids):
+    def states(self, ids, types=None):
         C = self.hidden
         row = lambda name, i: self.tensors[f"embeddings.{name}.weight"][i * C:(i + 1) * C]
         xs = [self.normalize("embeddings.LayerNorm", [a + b + c for a, b, c in zip(
-            row("word_embeddings", t), row("position_embeddings", i), row("token_type_embeddings", 0))])
+            row("word_embeddings", t), row("position_embeddings", i), row("token_type_embeddings", types[i] if types else 0))])
             for i, t in enumerate(ids)]
         for i in range(self.layers):
             at = f"encoder.layer.{i}."
@@ -123,6 +123,10 @@ class Model:
                      for v in self.multiply(at + "intermediate.dense", x)]
                 y = self.multiply(at + "output.dense", y)
                 xs[t] = self.normalize(at + "output.LayerNorm", [a + b for a, b in zip(x, y)])
+        return xs
+
+    def forward(self, ids):
+        xs = self.states(ids)
         pooled = xs[0] if self.pooling == "cls" else [sum(c) for c in zip(*xs)]
         length = math.sqrt(sum(v * v for v in pooled))
         return [v / length for v in pooled]

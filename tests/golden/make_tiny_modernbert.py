@@ -127,14 +127,17 @@ class Model:
         gated = [0.5 * a * (1 + math.erf(a / math.sqrt(2))) * b for a, b in zip(u, v)]
         return self.multiply(f"layers.{layer}.mlp.Wo", gated)
 
-    def forward(self, ids):
+    def states(self, ids, types=None):
         C, table = self.hidden, self.tensors["embeddings.tok_embeddings.weight"]
         xs = [self.normalize("embeddings.norm", table[i * C:(i + 1) * C]) for i in ids]
         for layer in range(self.layers):
             seen = [self.normalize(f"layers.{layer}.attn_norm", x) for x in xs] if layer else xs
             xs = [[a + b for a, b in zip(x, y)] for x, y in zip(xs, self.attend(layer, seen))]
             xs = [[a + b for a, b in zip(x, self.feed_forward(layer, x))] for x in xs]
-        xs = [self.normalize("final_norm", x) for x in xs]
+        return [self.normalize("final_norm", x) for x in xs]
+
+    def forward(self, ids):
+        xs = self.states(ids)
         pooled = xs[0] if self.pooling == "cls" else [sum(c) for c in zip(*xs)]
         length = math.sqrt(sum(v * v for v in pooled))
         return [v / length for v in pooled]
