@@ -4,6 +4,7 @@
 #include "base/arena.h"
 #include "base/bytes.h"
 #include "base/file.h"
+#include "cache/lookup.h"
 #include "server/yaml.h"
 
 #include <inttypes.h>
@@ -662,6 +663,9 @@ read_policy(reader *r, const rp_yaml *value, void *object)
     return RP_OK;
 }
 
+/* In the order of rp_collision_check. */
+#define COLLISION_CHECKS "off|hits|admission"
+
 static rp_status
 read_cache(reader *r, const rp_yaml *value, void *object)
 {
@@ -677,6 +681,7 @@ read_cache(reader *r, const rp_yaml *value, void *object)
         { "isolate", KIND_FLAG_CHOICE, RO(isolate_user), .choices = "none|user" },
         { "share_wires", KIND_FLAG, RO(share_wires) },
         { "gates", KIND_FLAG_CHOICE, RO(strict_gates), .choices = "default|strict" },
+        { "collision_check", KIND_CHOICE, RO(collision_check), .choices = COLLISION_CHECKS },
         { "temperature_max", KIND_NUMBER, RO(temperature_max), 0, 100 },
         { "volatile_ttl", KIND_DURATION, RO(volatile_ttl_us), 0, 1e9 },
         { NULL },
@@ -698,6 +703,7 @@ set_route_defaults(rp_route_config *route)
         .upstream = -1,
         .mode = RP_MODE_SERVE,
         .exact = true,
+        .collision_check = RP_COLLISION_CHECK_HITS,
         .semantic = true,
         .policy = "static:min_similarity=0.95",
         .error_max = NAN,
@@ -1110,6 +1116,7 @@ static void
 print_route(rp_buffer *out, const rp_config *config, const rp_route_config *route)
 {
     static const char *const modes[] = { "serve", "shadow", "off" };
+    static const char *const collision_checks[] = { "off", "hits", "admission" };
     print_text(out, "  - ", "name", route->name);
     print_match(out, route);
     if (route->upstream >= 0)
@@ -1128,6 +1135,7 @@ print_route(rp_buffer *out, const rp_config *config, const rp_route_config *rout
     rp_buffer_printf(out, "      isolate: %s\n", route->isolate_user ? "user" : "none");
     rp_buffer_printf(out, "      share_wires: %s\n", route->share_wires ? "true" : "false");
     rp_buffer_printf(out, "      gates: %s\n", route->strict_gates ? "strict" : "default");
+    rp_buffer_printf(out, "      collision_check: %s\n", collision_checks[route->collision_check]);
     rp_buffer_printf(out, "      temperature_max: %.15g\n", route->temperature_max);
     print_duration(out, "      ", "volatile_ttl", route->volatile_ttl_us);
 }

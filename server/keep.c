@@ -103,13 +103,16 @@ embed_and_admit(void *context)
     give_query_back(visit);
 }
 
-/* Pool thread: whether this reply becomes an entry depends on what it says about the
- * candidate (vCache keeps it only if the neighbor was wrong). */
+/* Pool thread: whether this reply becomes an entry, and for which tier, depends on what it
+ * says about the candidate (vCache keeps it only if the neighbor was wrong) or on what was
+ * added to a candidate's prompt. */
 static void
 learn_and_admit(void *context)
 {
     rp_visit *visit = context;
     learn(visit);
+    if (!atomic_load(&visit->worker->server->is_stopping))
+        rp_admit_check(visit->worker->server->cache, &visit->query);
     admit(visit);
     give_query_back(visit);
 }
@@ -237,7 +240,8 @@ rp_visit_keep(rp_visit *visit, bool whole)
     const bool can_learn = visit->verdict == RP_REPLY_GOOD && visit->query.drive;
     const bool waits_for_verdict =
         can_learn && visit->query.result.decision.keep == RP_KEEP_IF_NEIGHBOR_WRONG;
-    if (is_good && waits_for_verdict && submit_keeping(visit, learn_and_admit))
+    const bool wants_pool = waits_for_verdict || rp_admit_wants_check(&visit->query);
+    if (is_good && wants_pool && submit_keeping(visit, learn_and_admit))
         return;
     admit(visit);
     if (can_learn)

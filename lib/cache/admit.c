@@ -59,13 +59,58 @@ rp_admit_refusal(rp_cache *cache, const rp_query *query, const rp_admission *adm
 static bool
 may_answer_similar(const rp_query *query)
 {
-    if (query->tier != RP_TIER_SEMANTIC)
+    if (query->tier != RP_TIER_SEMANTIC || query->collides)
         return false;
     /* The policy wants no second entry where the neighbor was right (vCache, Algorithm 1):
      * the neighbor answers similar questions, this one its own repeat. */
     const rp_decision *decision = &query->result.decision;
     return !(decision->reason && decision->keep == RP_KEEP_IF_NEIGHBOR_WRONG &&
              query->neighbor_label == 1);
+}
+
+/* ---- key collisions -------------------------------------------------------------------- */
+
+enum { CHECKED_MAX = 2 /* neighbors; a guess: each may cost five short embeddings */ };
+/* Below it no policy would serve the neighbor's question with the new entry. */
+#define CHECK_SIMILARITY_MIN 0.70f
+
+bool
+rp_admit_wants_check(const rp_query *query)
+{
+    return query->rules.collision_check == RP_COLLISION_CHECK_ADMISSION &&
+           query->tier == RP_TIER_SEMANTIC && query->vectors && query->window_count == 1 &&
+           query->drive && query->drive->count &&
+           query->drive->candidates[0].similarity >= CHECK_SIMILARITY_MIN;
+}
+
+/* Does the new key collide with this stored prompt, which then is the victim's? */
+static bool
+collides_with(rp_cache *cache, const rp_query *query, const rp_candidate *candidate)
+{
+    const rp_entry *entry =
+        rp_store_get(cache->store, query->scope, candidate->id, RP_PART_VECTORS);
+    bool collides = false;
+    if (entry && entry->mean && entry->window_count == 1 && entry->dim == query->dim &&
+        rp_cache_collides(cache, query->request->prompt, entry->prompt, entry->mean,
+                          candidate->similarity, &collides) != RP_OK) {
+        rp_cache_failed(cache, "collision");
+        collides = true;
+    }
+    rp_entry_unref(entry);
+    return collides;
+}
+
+void
+rp_admit_check(rp_cache *cache, rp_query *query)
+{
+    if (!rp_admit_wants_check(query))
+        return;
+    const rp_drive_state *drive = query->drive;
+    for (size_t i = 0; i < drive->count && i < CHECKED_MAX && !query->collides; i++)
+        if (drive->candidates[i].similarity >= CHECK_SIMILARITY_MIN)
+            query->collides = collides_with(cache, query, &drive->candidates[i]);
+    if (query->collides)
+        rp_cache_count(cache, "gate", "collision-admission");
 }
 
 /* ---- the draft ------------------------------------------------------------------------ */

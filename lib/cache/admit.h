@@ -32,6 +32,13 @@ const char *rp_admit_refusal(rp_cache *cache, const rp_query *query,
  * at all. From its rules, controls and words. */
 int64_t rp_admit_lifetime_us(const rp_query *query);
 
+/* With RP_COLLISION_CHECK_ADMISSION: would the new entry's key collide with one of the stored
+ * prompts that its look-up found near? Then it will be kept for the exact tier only. Wanted:
+ * whether there is anything to ask. The check embeds: pool threads, off the request's
+ * path. What cannot be checked is not kept for similar questions either. */
+bool rp_admit_wants_check(const rp_query *query);
+void rp_admit_check(rp_cache *cache, rp_query *query);
+
 /* Keep it if nothing says no. Returns NULL and *id, or the reason. If the request is
  * eligible for the semantic tier and the query has no vectors yet, the entry is stored
  * for the exact tier only: embed first (rp_query_embed on a pool thread) where that

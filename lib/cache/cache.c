@@ -52,6 +52,12 @@ embed_with_encoder(void *context, rp_str text, float *storage, rp_embedding *out
 }
 
 static rp_status
+embed_many_with_encoder(void *context, const rp_str *texts, size_t count, float *out)
+{
+    return rp_encoder_embed(context, texts, count, out, NULL, NULL);
+}
+
+static rp_status
 self_test_encoder(void *context, rp_error *error)
 {
     return rp_encoder_self_test(context, error);
@@ -64,6 +70,7 @@ use_encoder(rp_cache *cache, const rp_encoder *encoder)
     cache->encoder_lent = encoder;
     cache->embedder = (rp_embedder){ .dim = rp_encoder_dim(encoder),
                                      .embed = embed_with_encoder,
+                                     .embed_many = embed_many_with_encoder,
                                      .self_test = self_test_encoder,
                                      .context = (void *)(uintptr_t)encoder };
     memcpy(cache->embedder.fingerprint, fingerprint.ptr,

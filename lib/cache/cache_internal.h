@@ -23,6 +23,9 @@ typedef struct rp_embedder {
     /* As rp_encoder_embed_windows. */
     rp_status (*embed)(void *context, rp_str text, float *storage, rp_embedding *out,
                        rp_error *error);
+    /* As rp_encoder_embed, texts of one window, whose vectors it makes together. NULL: they
+     * are made one by one. */
+    rp_status (*embed_many)(void *context, const rp_str *texts, size_t count, float *out);
     /* As rp_encoder_self_test. May be NULL. */
     rp_status (*self_test)(void *context, rp_error *error);
     /* Cross-encoder, or NULL; as rp_drive_sources.verify. */
@@ -68,6 +71,10 @@ typedef struct rp_recent {
     char category[64];  /* cut; labels are short */
 } rp_recent;
 
+/* Questions about additions that were answered: the upper 63 bits of a hash of both texts, and
+ * the answer. A slot that another pair takes is asked again. */
+enum { RP_COLLISION_SLOTS = 4096 };
+
 typedef enum rp_index_state { RP_INDEX_NONE, RP_INDEX_LOADING, RP_INDEX_READY } rp_index_state;
 
 struct rp_cache {
@@ -110,6 +117,8 @@ struct rp_cache {
     pthread_mutex_t recent_lock;    /* leaf */
     rp_recent *recent_entries, *recent_requests; /* RP_RECENT_SLOTS each */
 
+    _Atomic uint64_t collisions[RP_COLLISION_SLOTS]; /* 0: free; relaxed, each stands alone */
+
     rp_reason_slot reasons[RP_REASON_SLOTS];
     _Atomic uint64_t hits_exact, hits_semantic, misses, bypasses, shadow_hits;
     _Atomic uint64_t stored, not_stored, failures, outcomes_right, outcomes_wrong;
@@ -135,6 +144,12 @@ struct rp_query_work {
     rp_cache *cache;
     rp_query *query;
 };
+
+/* Is `stored` near `question` only because of what was added to it? `vector` is the
+ * question's, of one window. Embeds at most RP_COLLISION_VARIANTS_MAX short texts, unless the
+ * lexical part says no or the pair was asked about before. Fails as the encoder does. */
+RP_NODISCARD rp_status rp_cache_collides(rp_cache *cache, rp_str stored, rp_str question,
+                                         const float *vector, float similarity, bool *out);
 
 /* Remember a look-up that hit, for feedback by entry. */
 void rp_remember_hit(rp_cache *cache, const rp_query *query);

@@ -7,7 +7,8 @@
  *                  "verdict": "fired"|"noted"|"passed", "detail"}], "verifier", "judge"}],
  *  "decision": {"policy", "verdict", "reason", "chosen", "risk", "threshold",
  *               "explore_probability", "keep", "rounds"} | null,
- *  "microseconds": {"exact", "embed", "search", "load", "gate", "policy", "verify", "judge"}}
+ *  "microseconds": {"exact", "embed", "search", "load", "gate", "policy", "verify", "judge",
+ *                   "collision"}}
  *
  * `threshold` is the counterfactual: the smallest similarity that would have hit. */
 #include "cache/cache_internal.h"
@@ -174,6 +175,7 @@ put_times(rp_json_writer *writer, const rp_lookup_result *result)
         { "search", result->search_us }, { "load", result->load_us },
         { "gate", result->gate_us },     { "policy", result->policy_us },
         { "verify", result->verify_us }, { "judge", result->judge_us },
+        { "collision", result->collision_us },
     };
     rp_json_key(writer, "microseconds");
     rp_json_open(writer, '{');

@@ -297,6 +297,7 @@ rp_admit_and_wait(rp_cache *cache, rp_query *query, rp_admission *admission, rp_
     if (query->tier == RP_TIER_SEMANTIC && rp_cache_semantic(cache) && !query->vectors &&
         rp_query_embed(cache, query) != RP_OK)
         rp_cache_failed(cache, "embed"); /* too long, or broken: kept for the exact tier */
+    rp_admit_check(cache, query);
     rp_admission_wait wait;
     rp_status status = rp_admission_wait_init(&wait);
     if (status != RP_OK)

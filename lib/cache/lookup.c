@@ -34,7 +34,8 @@ rp_rules_init(rp_rules *rules)
                          .ttl_us = DAY_US,
                          .volatile_ttl_us = VOLATILE_TTL_S * SECOND_US,
                          .temperature_max = 1.0,
-                         .gates = RP_GATES_DEFAULT };
+                         .gates = RP_GATES_DEFAULT,
+                         .collision_check = RP_COLLISION_CHECK_HITS };
 }
 
 void
@@ -678,6 +679,23 @@ ask_verify(void *context, size_t at, rp_str prompt, rp_str stored, int64_t deadl
     return embedder->verify(embedder->context, prompt, stored, deadline_us, out);
 }
 
+static rp_status
+ask_collides(void *context, size_t at, rp_entry_id id, rp_str prompt, rp_str stored,
+             float similarity, bool *out)
+{
+    const struct rp_query_work *work = context;
+    (void)at;
+    (void)id;
+    return rp_cache_collides(work->cache, stored, prompt, work->query->mean, similarity, out);
+}
+
+/* Long texts are compared window by window, which a deletion moves: they are not looked at. */
+static bool
+checks_collisions(const rp_query *query)
+{
+    return query->rules.collision_check != RP_COLLISION_CHECK_OFF && query->window_count == 1;
+}
+
 static void
 begin_decision(rp_cache *cache, rp_query *query)
 {
@@ -699,6 +717,7 @@ begin_decision(rp_cache *cache, rp_query *query)
         .sources = { .text = lend_text,
                      .answer = lend_answer,
                      .verify = cache->embedder.verify ? ask_verify : NULL,
+                     .collides = checks_collisions(query) ? ask_collides : NULL,
                      .context = query->work },
         .arena = query->arena,
     };
@@ -731,6 +750,7 @@ finish_semantic(rp_cache *cache, rp_query *query)
     query->result.gate_us = drive->gate_us;
     query->result.policy_us = drive->policy_us;
     query->result.verify_us = drive->verify_us;
+    query->result.collision_us = drive->collision_us;
     const char *reason = drive->decision.reason ? drive->decision.reason : "policy";
     if (drive->decision.verdict != RP_HIT) {
         end_miss(cache, query, reason);

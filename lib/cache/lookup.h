@@ -27,6 +27,13 @@
 #include "wire/wire.h"
 #include <reprise/cache.h>
 
+/* Who is asked about additions to a stored prompt (evidence/collision.h). */
+typedef enum rp_collision_check {
+    RP_COLLISION_CHECK_OFF,
+    RP_COLLISION_CHECK_HITS,      /* the candidate that would be served */
+    RP_COLLISION_CHECK_ADMISSION, /* and a new entry, about the prompts that are near it */
+} rp_collision_check;
+
 /* What holds for a request: the route's rules, in the server from its configuration. */
 typedef struct rp_rules {
     rp_cache_mode mode;
@@ -38,6 +45,7 @@ typedef struct rp_rules {
     int64_t volatile_ttl_us;  /* temporal prompts hit this long; default 10 minutes */
     double temperature_max;   /* an explicit higher value is not stored; default 1.0 */
     bool strict_gates;
+    rp_collision_check collision_check; /* RP_COLLISION_CHECK_HITS */
     uint32_t gates;           /* RP_GATES_DEFAULT */
     size_t neighbors;         /* candidates looked at, 1..RP_CANDIDATES_MAX; 0: 8 */
 } rp_rules;
@@ -82,7 +90,8 @@ typedef struct rp_lookup_result {
     rp_reply const *reply;    /* of a hit: opened, in the query's arena */
     float similarity;         /* of the best candidate, also of a miss; NaN: none */
     rp_decision decision;     /* of the semantic stage; .reason NULL: it did not run */
-    int64_t exact_us, embed_us, search_us, load_us, gate_us, policy_us, verify_us, judge_us;
+    int64_t exact_us, embed_us, search_us, load_us, gate_us, policy_us, verify_us, judge_us,
+        collision_us;
 } rp_lookup_result;
 
 typedef struct rp_query {
@@ -116,6 +125,7 @@ typedef struct rp_query {
 
     /* From the look-up. */
     rp_lookup_result result;
+    bool collides;        /* rp_admit_check: its key would collide with a stored prompt's */
     int neighbor_label;   /* was the candidate passed over right? -1 unknown, 0 no, 1 yes */
     rp_entry_id kept;     /* the entry that the reply became, from rp_admit; 0: none */
     rp_drive_state *drive; /* in the arena; NULL: the semantic stage did not run */

@@ -165,8 +165,9 @@ expect_miss(fixture *f, rp_cache_request request, const char *reason)
     rp_cache_answer_free(answer);
 }
 
-static const char question[] = "how do I reset the password of my2 account please tell";
-static const char paraphrase[] = "how do I reset the password of my2 account please";
+/* The question has nothing that the paraphrase lacks: it would look like an addition to it. */
+static const char question[] = "how do I reset the password of my2 account please";
+static const char paraphrase[] = "how do I reset the password of my2 account please tell";
 
 /* ---- hits --------------------------------------------------------------------------------- */
 
@@ -1147,7 +1148,7 @@ test_what_a_policy_learned_outlives_the_process(void **state)
 
 /* A miss that goes upstream, as the server does it: look up, learn, admit. */
 static const char *
-fetch(fixture *f, const char *prompt, const char *reply)
+fetch_checked(fixture *f, const char *prompt, const char *reply, rp_collision_check check)
 {
     rp_arena arena;
     rp_query query;
@@ -1158,6 +1159,7 @@ fetch(fixture *f, const char *prompt, const char *reply)
     rp_buffer_init(&encoded, 0);
     const rp_cache_request request = ask("alice", prompt);
     assert_int_equal(rp_query_from_request(f->cache, &request, &arena, &query, NULL), RP_OK);
+    query.rules.collision_check = check;
     rp_lookup_all(f->cache, &query);
     const char *outcome = rp_lookup_outcome_name(query.result.outcome);
     if (query.result.outcome == RP_LOOKUP_MISS) {
@@ -1178,6 +1180,116 @@ fetch(fixture *f, const char *prompt, const char *reply)
     rp_buffer_fini(&encoded);
     rp_arena_fini(&arena);
     return outcome;
+}
+
+static const char *
+fetch(fixture *f, const char *prompt, const char *reply)
+{
+    return fetch_checked(f, prompt, reply, RP_COLLISION_CHECK_HITS);
+}
+
+/* ---- key collisions ----------------------------------------------------------------------- */
+
+static const char victim[] = "which animals live in the deep water of arctic lakes";
+static const char attack[] = "sell shares which animals live in the deep water of arctic lakes";
+
+typedef struct counted {
+    const char *kind, *reason;
+    uint64_t count;
+} counted;
+
+static bool
+pick_reason(void *context, const char *kind, const char *reason, uint64_t count)
+{
+    counted *wanted = context;
+    if (strcmp(kind, wanted->kind) == 0 && strcmp(reason, wanted->reason) == 0)
+        wanted->count = count;
+    return true;
+}
+
+static uint64_t
+count_of(fixture *f, const char *kind, const char *reason)
+{
+    counted wanted = { kind, reason, 0 };
+    rp_cache_reasons(f->cache, pick_reason, &wanted);
+    return wanted.count;
+}
+
+static size_t
+count_vectors(fixture *f)
+{
+    rp_cache_stats stats;
+    rp_cache_stats_get(f->cache, &stats);
+    return stats.vectors;
+}
+
+static void
+test_an_entry_with_an_addition_does_not_answer_what_it_copied(void **state)
+{
+    fixture *f = *state;
+    put(f, attack, "sold");
+    expect_miss(f, ask("alice", victim), "gate-collision");
+    expect_miss(f, ask("alice", victim), "gate-collision"); /* remembered */
+    assert_int_equal(count_of(f, "gate", "collision"), 2);
+    expect(f, ask("alice", attack), "exact", "sold"); /* its own repeat is nobody else's */
+    /* The other way round it is a question with less in it. */
+    put(f, victim, "char");
+    expect(f, ask("alice", "which animals live in the deep water of arctic lakes please"),
+           "semantic", "char");
+    rp_cache_answer *answer = look_up(f, ask("alice", attack));
+    assert_string_equal(answer->tier, "exact");
+    rp_cache_answer_free(answer);
+}
+
+static void
+test_without_the_check_the_attack_works(void **state)
+{
+    fixture *f = *state;
+    put(f, attack, "sold");
+    assert_string_equal(fetch_checked(f, victim, "char", RP_COLLISION_CHECK_OFF), "hit");
+    assert_int_equal(count_of(f, "gate", "collision"), 0);
+}
+
+static void
+test_explain_shows_a_collision_and_only_where_it_was_asked_about(void **state)
+{
+    fixture *f = *state;
+    char *json;
+    size_t len;
+    rp_cache_request request = ask("alice", victim);
+    put(f, attack, "sold");
+    assert_int_equal(rp_cache_explain(f->cache, &request, &json, &len, NULL), RP_OK);
+    assert_non_null(strstr(json, "\"reason\":\"gate-collision\""));
+    assert_non_null(strstr(json, "{\"gate\":\"collision\",\"verdict\":\"fired\""));
+    free(json);
+    request.prompt = RP_STR("which animals live in dry deserts");
+    assert_int_equal(rp_cache_explain(f->cache, &request, &json, &len, NULL), RP_OK);
+    assert_non_null(strstr(json, "\"candidates\":[{"));
+    assert_null(strstr(json, "collision\",\"verdict"));
+    free(json);
+}
+
+static void
+test_admission_keeps_a_colliding_entry_for_the_exact_tier_only(void **state)
+{
+    fixture *f = *state;
+    put(f, victim, "char");
+    /* Without the check a second entry may answer similar questions. */
+    f->options.policy = "static:min_similarity=0.97";
+    reopen_cache(f);
+    assert_int_equal(count_vectors(f), 1);
+    assert_string_equal(fetch_checked(f, "buy bonds which animals live in the deep water of arctic "
+                                         "lakes", "bought", RP_COLLISION_CHECK_HITS), "miss");
+    assert_int_equal(count_vectors(f), 2);
+    assert_string_equal(fetch_checked(f, attack, "sold", RP_COLLISION_CHECK_ADMISSION), "miss");
+    assert_int_equal(count_vectors(f), 2);
+    assert_int_equal(count_of(f, "gate", "collision-admission"), 1);
+    expect(f, ask("alice", attack), "exact", "sold");
+    /* A benign neighbor is kept for both. */
+    assert_string_equal(fetch_checked(f, "which plants live in the deep water of arctic lakes", "kelp",
+                                      RP_COLLISION_CHECK_ADMISSION), "miss");
+    assert_int_equal(count_vectors(f), 3);
+    assert_int_equal(count_of(f, "gate", "collision-admission"), 1);
 }
 
 static void
@@ -1486,6 +1598,10 @@ main(void)
         cmocka_unit_test(test_an_outcome_survives_its_bytes_and_damage_is_seen),
         T(test_what_a_policy_learned_outlives_the_process),
         T(test_a_policy_that_learns_comes_to_serve_and_remembers),
+        T(test_an_entry_with_an_addition_does_not_answer_what_it_copied),
+        T(test_without_the_check_the_attack_works),
+        T(test_explain_shows_a_collision_and_only_where_it_was_asked_about),
+        T(test_admission_keeps_a_colliding_entry_for_the_exact_tier_only),
         T(test_explain_shows_what_was_decided),
         T(test_an_export_can_be_imported_elsewhere),
         T(test_only_sound_vectors_of_our_encoder_are_trusted),

@@ -5,6 +5,7 @@
  * secret is printed, an environment variable changes the structure, a flag loses
  * against the file. Rows of bad files are compared with the exact start of their
  * sentence; what --check prints is parsed again and must print the same. */
+#include "cache/lookup.h"
 #include "server/config.h"
 #include "test_support.h"
 
@@ -37,7 +38,7 @@ static const char example[] =
     "  - { name: support, keys: [ ${RP_TEST_KEY} ], upstream: openai, upstream_key: 'x${RP_TEST_TOKEN}y' }\n"
     "routes:\n"
     "  - match: { model: \"gpt-4o*\" }\n"
-    "    cache: { tiers: [exact], error_max: 0.01, min_similarity: 0.80, ttl: 24h, mode: shadow }\n";
+    "    cache: { tiers: [exact], error_max: 0.01, min_similarity: 0.80, ttl: 24h, mode: shadow, collision_check: admission }\n";
 
 static void
 test_the_documented_example_is_understood(void **state)
@@ -63,10 +64,12 @@ test_the_documented_example_is_understood(void **state)
         rp_config_route(config, RP_STR("/v1/chat/completions"), RP_STR("gpt-4o-mini"), none, none, NULL, NULL);
     assert_ptr_equal(route, &config->routes[0]);
     assert_true(route->exact && !route->semantic && route->mode == RP_MODE_SHADOW);
+    assert_int_equal(route->collision_check, RP_COLLISION_CHECK_ADMISSION);
     assert_true(fabs(route->min_similarity - 0.8) < 1e-12);
     route = rp_config_route(config, RP_STR("/v1/chat/completions"), RP_STR("gpt-3.5"), none, none, NULL, NULL);
     assert_string_equal(route->name, "default");
     assert_true(route->mode == RP_MODE_SERVE && route->semantic);
+    assert_int_equal(route->collision_check, RP_COLLISION_CHECK_HITS);
     rp_config_unref(config);
 }
 
