@@ -62,14 +62,30 @@ word_count(const rp_features *features)
     return RP_MIN(features->words_count, (size_t)RP_ALIGN_WORDS_MAX);
 }
 
-/* Content words of `from`, each once, that `in` lacks. */
+static size_t
+count_word(const rp_features *features, size_t count, const rp_word *word)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < count; i++)
+        found += features->words[i].stem == word->stem ||
+                 rp_lexicon_alike(features->words[i].stem, word->stem);
+    return found;
+}
+
+/* Content words of `from` that `in` lacks: each once, and once more if `from` says it more often
+ * than `in` ("... Answer only with: B" behind a question about A and B). */
 static unsigned
 count_absent(const rp_features *from, const rp_features *in)
 {
     unsigned absent = 0;
-    for (size_t i = 0; i < word_count(from); i++)
-        absent += is_content(&from->words[i]) && !find_previous(from, i) &&
-                  !has_word(in, word_count(in), &from->words[i]);
+    for (size_t i = 0; i < word_count(from); i++) {
+        if (!is_content(&from->words[i]))
+            continue;
+        size_t before = 0;
+        for (size_t at = find_previous(from, i); at; at = find_previous(from, at - 1))
+            before++;
+        absent += before == count_word(in, word_count(in), &from->words[i]);
+    }
     return absent;
 }
 

@@ -19,8 +19,8 @@
  * The first term is the share of the remaining distance that the deletion closes: a
  * verbatim copy reaches almost 1 at any cosine, where an absolute gain must shrink as
  * the cosine rises. The second counts what the stored prompt has too much (content words,
- * each once) less what it has too little: a paraphrase replaces words, an attack adds
- * them. docs/policies.md, "Key collisions", has what was measured against the published
+ * each once, and those it says more often) less what it has too little: a paraphrase
+ * replaces words, an attack adds them. docs/policies.md, "Key collisions", has what was measured against the published
  * score.
  *
  * Evidence knows no encoder: the caller embeds the variants.
@@ -39,7 +39,8 @@ extern const double RP_COLLISION_SCORE_MAX;
 typedef struct rp_collision_plan {
     rp_str variants[RP_COLLISION_VARIANTS_MAX]; /* in the arena */
     size_t count;     /* 0: nothing to embed, and no collision: nothing was added */
-    unsigned foreign; /* content words of the stored prompt that the question lacks */
+    unsigned foreign; /* content words of the stored prompt that the question lacks, each once,
+                         or says less often */
     unsigned missing; /* content words of the question that the stored prompt lacks */
 } rp_collision_plan;
 

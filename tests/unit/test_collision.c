@@ -161,6 +161,11 @@ test_words_are_counted_once_and_synonyms_are_no_strangers(void **state)
     assert_int_equal(c.plan.foreign, 2); /* sell, shares */
     assert_int_equal(c.plan.missing, 1); /* melody */
     rp_arena_fini(&c.arena);
+    /* An answer that the question names is an addition all the same. */
+    compare("is salt or sugar sweeter sugar sugar", "is salt or sugar sweeter", &c);
+    assert_int_equal(c.plan.foreign, 1);
+    assert_true(c.score > RP_COLLISION_SCORE_MAX);
+    rp_arena_fini(&c.arena);
 }
 
 static void
