@@ -1,0 +1,177 @@
+"""The simulator decides what the server decides, request by request.
+
+What could go wrong: a rule that only one of them knows (personal and temporal words, one
+form of a text, windows of long ones, text the encoder cannot read, scopes), another order
+of candidates, another threshold. A stream that has all of these runs through `eval stream`
+and, one request after the other, through `serve` in front of `mock-llm`; outcome, tier,
+similarity and whose answer came back must be the same each time.
+
+REPRISE_AGREEMENT sets another number of requests than 1000.
+"""
+import json
+import os
+import random
+import subprocess
+import time
+
+from mock import Mock
+from proxy import BINARY, PATIENCE
+from test_admin import Admin
+
+COUNT = int(os.environ.get("REPRISE_AGREEMENT") or 1000)
+SPEC = "static:min_similarity=0.8"
+
+VERBS = ["reset", "cancel", "update", "verify", "delete", "enable", "disable"]
+THINGS = ["the account", "a subscription", "two-factor authentication", "the shipping address",
+          "an invoice", "the newsletter"]
+OWN = ["my password", "my order", "my credit card"]
+CITIES = ["Paris", "Lima", "Oslo", "Kyoto"]
+SENTENCES = ["The committee met on Tuesday and spoke about the budget of the library.",
+             "Nobody objected when the roof of the old station was to be painted green.",
+             "A dog had been seen near the river, and children fed it with bread.",
+             "The mayor thanked everyone who had helped to clear the snow in February.",
+             "Trains will run every twenty minutes as soon as the bridge is open again.",
+             "An engineer explained how the pumps keep the cellar of the museum dry."]
+
+
+def question(draw):
+    """A question, mostly one that was asked before in other words."""
+    kind = draw.randrange(12)
+    start = draw.choice(["How do I ", "How can I ", "What is the way to ", "how do i "])
+    if kind < 4:
+        return "%s%s %s?" % (start, draw.choice(VERBS), draw.choice(THINGS))
+    if kind < 6:
+        return "%s%s %s?" % (start, draw.choice(VERBS[:4]), draw.choice(OWN))
+    if kind == 6:
+        return "How many %s are %d kilometres?" % (draw.choice(["miles", "metres"]),
+                                                   draw.choice([2, 3, 30]))
+    if kind == 7:
+        return "What is the %s temperature in %s%s?" % (
+            draw.choice(["average", "mean", "current"]), draw.choice(CITIES),
+            draw.choice(["", " today", " now"]))
+    if kind == 8:  # the same text in several forms
+        return draw.choice(["Where is the best caf\u00e9 in Lyon?", "Where is the best cafe\u0301 in Lyon?",
+                            "  Where is the best caf\u00e9 in Lyon? ", "Where is the best caf\u00e9\r\nin Lyon?",
+                            "Where is the best caf\u00e9\nin Lyon?"])
+    if kind == 9:
+        return draw.choice(["\u4eca\u65e5\u306f\u3068\u3066\u3082\u826f\u3044\u5929\u6c17\u3067\u3059\u306d",
+                            "\u4eca\u65e5\u306f\u3068\u3066\u3082\u60aa\u3044\u5929\u6c17\u3067\u3059\u306d",
+                            "\u041a\u0430\u043a \u0441\u0431\u0440\u043e\u0441\u0438\u0442\u044c \u043f\u0430\u0440\u043e\u043b\u044c?"])
+    if kind == 10:
+        return "Fly from %s to %s" % (draw.choice(CITIES[:2]), draw.choice(CITIES[:2]))
+    return "Is %s the capital of %s?" % (draw.choice(CITIES), draw.choice(["France", "Peru"]))
+
+
+TAILS = ["Peel two onions, cut them small, fry them in butter until they are golden, then add the "
+         "carrots, salt, pepper and a litre of water, and let the soup boil for an hour.",
+         "Electrons in a magnetic field move in circles whose radius grows with their speed and falls "
+         "with the strength of the field, which is how a cyclotron holds its particles."]
+
+
+def long_text(tail, end):
+    """Four windows; only the last differs, in everything (tail) or by a word (end)."""
+    return " ".join(SENTENCES * 11) + " " + TAILS[tail] + " How long will %s take?" % end
+
+
+# At fixed places: the rules for long texts are met whatever is drawn.
+LONG = {40: long_text(0, "it"), 50: long_text(1, "it"), 60: long_text(0, "this"),
+        70: long_text(0, "it"), 80: " ".join(SENTENCES * 32)}  # 80: beyond all windows
+
+
+def make_stream(path):
+    draw = random.Random(3)
+    lines = []
+    for i in range(COUNT):
+        kind = draw.random()
+        if i in LONG:
+            lines.append({"prompt": LONG[i], "answer_id": str(i), "scope": "a"})
+            continue
+        if lines and kind < .15:
+            lines.append(dict(draw.choice(lines)))
+            continue
+        line = {"prompt": question(draw), "answer_id": str(i), "scope": draw.choice("aab")}
+        user = draw.choice([None, None, "anna", "ben"])
+        if user:
+            line["user"] = user
+        lines.append(line)
+    lines[-1] = dict(lines[80])
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return lines
+
+
+def simulate(path, out, encoder):
+    done = subprocess.run(
+        [BINARY, "eval", "stream", "--json", "--model", encoder, "--no-cache", "--seed", "1",
+         "--policy", SPEC, "--decisions-out", str(out), str(path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in out.read_text().splitlines()], json.loads(done.stdout)
+
+
+def ask(proxy, line):
+    body = {"model": "m", "messages": [{"role": "system", "content": "Scope " + line["scope"]},
+                                       {"role": "user", "content": line["prompt"]}]}
+    if "user" in line:
+        body["user"] = line["user"]
+    reply = proxy.call(body=body)
+    assert reply.status == 200, reply.body
+    return reply
+
+
+class Settled:
+    """Waits until what the server was given is committed and can be found."""
+
+    def __init__(self, admin):
+        self.admin, self.puts, self.vectors = admin, 0, {}
+
+    def wait(self, line, has_vector):
+        self.puts += 1
+        self.vectors[line["scope"], line["prompt"]] = has_vector  # the same key is replaced
+        wanted = self.puts, sum(self.vectors.values())
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            stats = self.admin.call("GET", "/v1/reprise/stats").json
+            seen = stats["committed"], stats["vectors"]
+            if seen == wanted:
+                return
+            assert time.monotonic() < deadline, (seen, wanted, stats)
+            time.sleep(.001)
+
+
+def test_server_and_simulator_decide_alike(start, encoder, tmp_path):
+    lines = make_stream(tmp_path / "s.jsonl")
+    decisions, told = simulate(tmp_path / "s.jsonl", tmp_path / "d.jsonl", encoder)
+    mock = Mock("--seed", "5")
+    try:
+        proxy = start("lookup_deadline: 60s\nroutes: [ { match: { model: '*' }, cache: { policy: '%s' } } ]"
+                      % SPEC, model=encoder, upstreams="[ { name: mock, url: %s } ]" % mock.url,
+                      arguments=["--seed", "1"])
+        proxy.accept()
+        settled, texts, best = Settled(Admin(proxy)), {}, 0
+        for line, said in zip(lines, decisions):
+            reply = ask(proxy, line)
+            assert reply.cache == said["outcome"], (said, reply.headers)
+            if reply.cache == "miss":
+                texts[said["i"]] = reply.text
+                settled.wait(line, len(line["prompt"]) < 10000)
+                continue
+            assert reply.headers["x-reprise-cache-tier"] == said["tier"], said
+            assert reply.text == texts[said["entry_i"]], said
+            if said["tier"] == "semantic":
+                # The simulator says that of the best candidate, the server that of the one
+                # it served: a gate may have barred the best.
+                served = float(reply.headers["x-reprise-similarity"])
+                assert .8 <= served < said["similarity"] + 2e-4, said
+                best += abs(served - said["similarity"]) < 2e-4
+        assert mock.requests == told["upstream_calls"] + 1  # and the accepted key
+    finally:
+        mock.stop()
+    # The stream is worth something: everything happens in it.
+    tiers = [said["tier"] for said in decisions]
+    assert tiers.count("exact") >= 15 and tiers.count("semantic") >= 15
+    assert best > tiers.count("semantic") / 2
+    assert told["withheld"] > 0
+    gates = [said for said in decisions if said["outcome"] == "miss" and (said["similarity"] or 0) > .85]
+    assert len(gates) >= 5
+    assert any(said["tier"] == "semantic" and len(lines[said["i"]]["prompt"]) > 2000
+               for said in decisions)
+    assert decisions[-1]["tier"] == "exact" and len(lines[-1]["prompt"]) > 10000
