@@ -1,191 +1,84 @@
-/* make_stream.c - see make_stream.h. */
-#include "eval/make_stream.h"
-
-#include "eval/text_set.h"
+/* make_stream.c - see make_stream.h: rows are put in order, or drawn, and written. */
+#include "eval/make_stream_internal.h"
 
 #include "base/bytes.h"
 #include "base/file.h"
 #include "base/random.h"
 #include "json/json.h"
 
-#include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
 
-enum { COLUMNS_MAX = 16 };
-
-typedef struct source_row {
-    uint32_t text, answer;
-} source_row;
-
-typedef struct source {
-    rp_text_set texts, answers;
-    source_row *rows; /* owned */
-    size_t count, capacity;
-    rp_str columns[COLUMNS_MAX]; /* of the header; lent from the file */
-    size_t column_count, text_column;
-    rp_buffer answer; /* of the row at hand */
-} source;
-
-static void
-fini_source(source *s)
+bool
+rp_stream_kind_of(rp_str name, rp_stream_kind *out)
 {
-    rp_text_set_fini(&s->texts);
-    rp_text_set_fini(&s->answers);
-    rp_buffer_fini(&s->answer);
-    free(s->rows);
-}
-
-static rp_str
-take_line(rp_str *rest)
-{
-    rp_str line = rp_str_split(rest, '\n');
-    if (line.len && line.ptr[line.len - 1] == '\r')
-        line.len--;
-    return line;
-}
-
-static size_t
-split_fields(rp_str line, rp_str fields[COLUMNS_MAX])
-{
-    size_t count = 1;
-    for (size_t i = 0; i < line.len; i++)
-        count += line.ptr[i] == '\t';
-    for (size_t i = 0; i < count && i < COLUMNS_MAX; i++)
-        fields[i] = rp_str_split(&line, '\t');
-    return count;
-}
-
-static rp_status
-read_header(source *s, const char *path, rp_str line, rp_error *error)
-{
-    s->column_count = split_fields(line, s->columns);
-    s->text_column = COLUMNS_MAX;
-    for (size_t i = 0; i < s->column_count && i < COLUMNS_MAX; i++)
-        if (rp_str_equal(s->columns[i], RP_STR("text")))
-            s->text_column = i;
-    if (s->column_count < 2 || s->column_count > COLUMNS_MAX || s->text_column == COLUMNS_MAX)
-        return rp_fail(error, RP_ERR_INVALID,
-                       "%s:1: the header must name 2 to %d columns with tabs between them, one of "
-                       "them text (or give --kind log)", path, COLUMNS_MAX);
-    return RP_OK;
-}
-
-/* What the row says about its answer: all but the split and the text. */
-static void
-fill_answer(source *s, const rp_str *fields)
-{
-    bool first = true;
-    rp_buffer_clear(&s->answer);
-    for (size_t i = 0; i < s->column_count; i++) {
-        if (i == s->text_column || rp_str_equal(s->columns[i], RP_STR("split")))
-            continue;
-        if (!first)
-            rp_buffer_append(&s->answer, RP_STR(" | "));
-        rp_buffer_append(&s->answer, fields[i]);
-        first = false;
-    }
-}
-
-static void
-fill_answer_of_log(source *s, rp_str text)
-{
-    rp_buffer_clear(&s->answer);
-    for (size_t i = 0; i < text.len; i++)
-        rp_buffer_append_char(&s->answer, (char)tolower((unsigned char)text.ptr[i]));
-}
-
-static rp_status
-add_row(source *s, rp_str text, bool keep_equal)
-{
-    source_row row;
-    const size_t before = s->texts.count;
-    if (rp_buffer_failed(&s->answer))
-        return RP_ERR_NOMEM;
-    rp_status status = rp_text_set_add(&s->texts, text, &row.text);
-    if (!status && !keep_equal && s->texts.count == before)
-        return RP_OK;
-    if (!status)
-        status = rp_text_set_add(&s->answers, rp_buffer_str(&s->answer), &row.answer);
-    if (!status && s->count == s->capacity) {
-        const size_t capacity = s->capacity ? 2 * s->capacity : 1024;
-        source_row *rows = realloc(s->rows, capacity * sizeof *rows);
-        if (!rows)
-            return RP_ERR_NOMEM;
-        s->rows = rows;
-        s->capacity = capacity;
-    }
-    if (!status)
-        s->rows[s->count++] = row;
-    return status;
-}
-
-static rp_status
-read_row(source *s, const char *path, size_t number, rp_str line, const rp_make_stream *options,
-         rp_error *error)
-{
-    rp_str fields[COLUMNS_MAX], text;
-    const size_t count = split_fields(line, fields);
-    if (options->kind == RP_STREAM_LOG) {
-        if (count > COLUMNS_MAX)
-            return rp_fail(error, RP_ERR_INVALID, "%s:%zu: more than %d columns", path, number,
-                           COLUMNS_MAX);
-        text = rp_str_trimmed(fields[count - 1]);
-        fill_answer_of_log(s, text);
-    } else {
-        if (count != s->column_count)
-            return rp_fail(error, RP_ERR_INVALID, "%s:%zu: %zu fields; the header names %zu", path,
-                           number, line.len ? count : 0, s->column_count);
-        text = rp_str_trimmed(fields[s->text_column]);
-        fill_answer(s, fields);
-    }
-    if (text.len == 0)
-        return rp_fail(error, RP_ERR_INVALID, "%s:%zu: the text is empty", path, number);
-    if (!rp_utf8_is_valid(line))
-        return rp_fail(error, RP_ERR_INVALID, "%s:%zu: this is no UTF-8", path, number);
-    if (s->answer.len == 0)
-        return rp_fail(error, RP_ERR_INVALID, "%s:%zu: nothing names the answer", path, number);
-    const rp_status status = add_row(s, text, options->keep_equal);
-    if (status)
-        return rp_fail(error, status, "%s:%zu: no memory for more texts", path, number);
-    return RP_OK;
-}
-
-static rp_status
-read_source(source *s, const char *path, rp_str rest, const rp_make_stream *options,
-            rp_error *error)
-{
-    size_t number = 1;
-    rp_status status = RP_OK;
-    if (options->kind == RP_STREAM_TABLE && rest.len) {
-        status = read_header(s, path, take_line(&rest), error);
-        number++;
-    }
-    for (; !status && rest.len; number++)
-        status = read_row(s, path, number, take_line(&rest), options, error);
-    if (!status && s->count == 0)
-        status = rp_fail(error, RP_ERR_INVALID, "%s: there are no texts in it", path);
-    return status;
+    static const char *const names[RP_STREAM_KINDS] = { "table", "log", "qa", "prompts",
+                                                        "conversation", "pairs" };
+    for (int i = 0; i < RP_STREAM_KINDS; i++)
+        if (rp_str_equal(name, rp_str_of(names[i]))) {
+            *out = (rp_stream_kind)i;
+            return true;
+        }
+    return false;
 }
 
 /* ---- writing ------------------------------------------------------------------------------- */
 
+/* What is being written. */
+typedef struct writing {
+    const rp_source *source;
+    const rp_make_stream *options;
+    rp_trace trace;
+    size_t written;
+    rp_buffer *out;
+} writing;
+
 static void
-write_request(const source *s, const source_row *row, rp_str category, rp_buffer *out)
+put_text(rp_json_writer *writer, const char *name, rp_str text)
 {
+    rp_json_key(writer, name);
+    rp_json_put_string(writer, text);
+}
+
+/* When it arrives and what it costs, as the request in this place of the trace did. */
+static void
+put_times(const writing *w, rp_json_writer *writer)
+{
+    const rp_trace *trace = &w->trace;
+    if (!trace->count)
+        return;
+    const rp_trace_row *row = &trace->rows[w->written % trace->count];
+    const double rounds = (double)(w->written / trace->count);
+    const double cost = row->tokens_in * w->options->price_in + row->tokens_out * w->options->price_out;
+    rp_json_key(writer, "time");
+    rp_json_put_double(writer, round((rounds * trace->length + row->seconds) * 1e3) / 1e3);
+    rp_json_key(writer, "cost");
+    rp_json_put_double(writer, round(cost * 1e3) / 1e9);
+}
+
+static void
+write_request(writing *w, const rp_source_row *row)
+{
+    const rp_source *s = w->source;
+    const rp_str own = row->category ? s->others.texts[row->category - 1] : (rp_str){ 0 };
+    const rp_str category = w->options->category.len ? w->options->category : own;
     rp_json_writer writer;
-    rp_json_writer_init(&writer, out);
+    rp_json_writer_init(&writer, w->out);
     rp_json_open(&writer, '{');
-    rp_json_key(&writer, "prompt");
-    rp_json_put_string(&writer, s->texts.texts[row->text]);
-    rp_json_key(&writer, "answer_id");
-    rp_json_put_string(&writer, s->answers.texts[row->answer]);
-    if (category.len) {
-        rp_json_key(&writer, "category");
-        rp_json_put_string(&writer, category);
+    put_text(&writer, "prompt", s->texts.texts[row->text]);
+    put_text(&writer, "answer_id", s->answers.texts[row->answer]);
+    if (row->gold)
+        put_text(&writer, "answer", s->others.texts[row->gold - 1]);
+    if (category.len)
+        put_text(&writer, "category", category);
+    if (row->history) {
+        rp_json_key(&writer, "history");
+        rp_json_put_raw(&writer, s->others.texts[row->history - 1]);
     }
+    put_times(w, &writer);
     rp_json_close(&writer, '}');
-    rp_buffer_append_char(out, '\n');
+    rp_buffer_append_char(w->out, '\n');
+    w->written++;
 }
 
 static void
@@ -207,7 +100,7 @@ typedef struct grouped {
 } grouped;
 
 static bool
-group_rows(const source *s, grouped *g, double zipf, size_t drawn, rp_random *random)
+group_rows(const rp_source *s, grouped *g, double zipf, size_t drawn, rp_random *random)
 {
     const size_t answers = s->answers.count;
     size_t *next = calloc(answers + 1, sizeof *next);
@@ -233,8 +126,8 @@ group_rows(const source *s, grouped *g, double zipf, size_t drawn, rp_random *ra
 }
 
 /* One of the answer's texts. */
-static const source_row *
-pick_text(const source *s, const grouped *g, size_t rank, rp_random *random)
+static const rp_source_row *
+pick_text(const rp_source *s, const grouped *g, size_t rank, rp_random *random)
 {
     const uint32_t answer = g->answers[rank];
     const size_t first = g->starts[answer], count = g->starts[answer + 1] - first;
@@ -257,8 +150,10 @@ pick_rank(const grouped *g, size_t drawn, rp_random *random)
 }
 
 static rp_status
-write_draws(const source *s, const rp_make_stream *options, rp_random *random, rp_buffer *out)
+write_draws(writing *w, rp_random *random)
 {
+    const rp_source *s = w->source;
+    const rp_make_stream *options = w->options;
     const size_t answers = s->answers.count;
     const double wanted = ceil(options->novel * (double)options->count);
     /* At least one answer is there to be drawn. */
@@ -270,7 +165,7 @@ write_draws(const source *s, const rp_make_stream *options, rp_random *random, r
     for (size_t i = 0; good && i < options->count; i++) {
         const bool is_novel = used < novel && rp_random_uniform(random) < options->novel;
         const size_t rank = is_novel ? drawn + used++ : pick_rank(&g, drawn, random);
-        write_request(s, pick_text(s, &g, rank, random), options->category, out);
+        write_request(w, pick_text(s, &g, rank, random));
     }
     free(g.by_answer);
     free(g.answers);
@@ -280,19 +175,56 @@ write_draws(const source *s, const rp_make_stream *options, rp_random *random, r
 }
 
 static rp_status
-write_all(const source *s, const rp_make_stream *options, rp_random *random, rp_buffer *out)
+write_all(writing *w, rp_random *random)
 {
+    const rp_source *s = w->source;
     uint32_t *order = calloc(s->count, sizeof *order);
     if (!order)
         return RP_ERR_NOMEM;
     for (size_t i = 0; i < s->count; i++)
         order[i] = (uint32_t)i;
-    if (options->shuffle)
+    if (w->options->shuffle)
         shuffle(order, s->count, random);
     for (size_t i = 0; i < s->count; i++)
-        write_request(s, &s->rows[order[i]], options->category, out);
+        write_request(w, &s->rows[order[i]]);
     free(order);
     return RP_OK;
+}
+
+/* Answers that no row has (pairs: texts whose root is another) must not be drawn: give the
+ * others their numbers. */
+static rp_status
+close_gaps(rp_source *s)
+{
+    rp_text_set answers;
+    rp_status status = RP_OK;
+    rp_text_set_init(&answers);
+    for (size_t i = 0; !status && i < s->count; i++)
+        status = rp_text_set_add(&answers, s->answers.texts[s->rows[i].answer], &s->rows[i].answer);
+    if (status) {
+        rp_text_set_fini(&answers);
+        return status;
+    }
+    rp_text_set_fini(&s->answers);
+    s->answers = answers;
+    return RP_OK;
+}
+
+static rp_status
+write_stream(const rp_source *s, const rp_make_stream *options, const char *path, rp_buffer *out,
+             rp_error *error)
+{
+    writing w = { .source = s, .options = options, .out = out };
+    rp_random random;
+    rp_random_init(&random, options->seed);
+    rp_status status = options->trace ? rp_trace_read(options->trace, &w.trace, error) : RP_OK;
+    if (status)
+        return status;
+    status = options->count ? write_draws(&w, &random) : write_all(&w, &random);
+    rp_trace_fini(&w.trace);
+    return status || rp_buffer_failed(out)
+               ? rp_fail(error, RP_ERR_NOMEM, "%s: no memory for the stream", path)
+               : RP_OK;
 }
 
 rp_status
@@ -300,26 +232,20 @@ rp_stream_make(const char *path, const rp_make_stream *options, rp_buffer *out,
                rp_made_stream *made, rp_error *error)
 {
     rp_file_map map;
+    rp_source s;
     rp_status status = rp_file_map_open(path, &map, error);
     if (status) /* a folder, a device: an input that cannot be used */
         return status == RP_ERR_IO ? RP_ERR_INVALID : status;
-    source s = { 0 };
-    rp_random random;
-    rp_random_init(&random, options->seed);
-    rp_text_set_init(&s.texts);
-    rp_text_set_init(&s.answers);
-    rp_buffer_init(&s.answer, 0);
-    status = read_source(&s, path, (rp_str){ map.ptr, map.len }, options, error);
-    if (!status) {
-        status = options->count ? write_draws(&s, options, &random, out)
-                                : write_all(&s, options, &random, out);
-        if (status || rp_buffer_failed(out))
-            status = rp_fail(error, RP_ERR_NOMEM, "%s: no memory for the stream", path);
-    }
+    rp_source_init(&s);
+    status = rp_source_read(&s, path, (rp_str){ map.ptr, map.len }, options, error);
+    if (!status && (status = close_gaps(&s)))
+        rp_fail(error, status, "%s: no memory for the answers", path);
+    if (!status)
+        status = write_stream(&s, options, path, out, error);
     if (!status)
         *made = (rp_made_stream){ options->count ? options->count : s.count, s.texts.count,
-                                  s.answers.count };
-    fini_source(&s);
+                                  s.answers.count, s.contradicted };
+    rp_source_fini(&s);
     rp_file_map_close(&map);
     return status;
 }
