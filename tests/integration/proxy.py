@@ -104,11 +104,12 @@ class Proxy:
 
     def _watch(self):
         for line in self.process.stderr:
-            self.lines.append(line)
             found = re.search(r"listening on (\S+?),", line)
             if found:
                 host, _, port = found.group(1).rpartition(":")
                 self.address = (host, int(port))
+            self.lines.append(line)  # who waits for the line finds the address
+            if found:
                 self.listening.set()
         self.listening.set()
 

@@ -11,9 +11,11 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <semaphore.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -93,6 +95,18 @@ test_send(int fd, rp_str bytes)
             return; /* the other side has had enough: what it says is what is tested */
         bytes = (rp_str){ bytes.ptr + n, bytes.len - (size_t)n };
     }
+}
+
+/* Until the other side's kernel has acknowledged all that was sent, the end of the stream
+ * too: then a read there finds it. What was only sent may still be under way, even over
+ * loopback, on a busy machine. */
+static inline void
+test_wait_until_arrived(int fd)
+{
+    const int64_t give_up_ns = rp_monotonic_ns() + TEST_WAIT_S * INT64_C(1000000000);
+    int left = 1;
+    while (ioctl(fd, SIOCOUTQ, &left) == 0 && left && rp_monotonic_ns() < give_up_ns)
+        usleep(1000);
 }
 
 /* Append what comes until the end of the stream. False if it ended with a reset. */

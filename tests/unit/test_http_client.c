@@ -9,10 +9,8 @@
 #include "net/http_client_internal.h"
 #include "net_support.h"
 
-#include <linux/sockios.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <sys/ioctl.h>
 
 /* ---- an upstream that does as the path says ------------------------------------------- */
 
@@ -72,17 +70,6 @@ echo(int fd, rp_buffer *received)
     test_send(fd, rp_buffer_str(received));
 }
 
-/* Until the other side's kernel has acknowledged all that was sent: then a read there finds
- * it. What was only sent may still be under way, even over loopback, on a busy machine. */
-static void
-wait_until_arrived(int fd)
-{
-    const int64_t give_up_ns = rp_monotonic_ns() + TEST_WAIT_S * INT64_C(1000000000);
-    int left = 1;
-    while (ioctl(fd, SIOCOUTQ, &left) == 0 && left && rp_monotonic_ns() < give_up_ns)
-        usleep(1000);
-}
-
 /* False: close. */
 static bool
 answer(int fd, rp_buffer *received, int count)
@@ -139,7 +126,7 @@ answer(int fd, rp_buffer *received, int count)
         test_send(fd, big_body());
         if (test_contains(r, " /long ")) {
             say(fd, "HTTP/1.1 200 OK\r\nX-Smuggled: 1\r\nContent-Length: 0\r\n\r\n");
-            wait_until_arrived(fd);
+            test_wait_until_arrived(fd);
             sem_post(&smuggled);
         }
     } else if (test_contains(r, " /stale ")) {
