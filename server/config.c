@@ -374,9 +374,23 @@ read_encoder(reader *r, const rp_yaml *value, void *object)
         { "precision", KIND_CHOICE, AT(encoder_precision), .choices = "auto|f32|bf16|int8" },
         { "tier", KIND_TEXT, AT(encoder_tier) },
         { "threads", KIND_COUNT, AT(pool_threads), 1, 256 },
+        { "dim", KIND_COUNT, AT(encoder_dim), 1, RP_DIM_MAX },
+        { "window", KIND_COUNT, AT(encoder_window), 4, 1 << 16 },
         { NULL },
     };
     return read_map(r, value, "encoder", fields, object);
+}
+
+static rp_status
+read_verifier(reader *r, const rp_yaml *value, void *object)
+{
+    static const field fields[] = {
+        { "model", KIND_TEXT, AT(verifier_model) },
+        { "adapter", KIND_TEXT, AT(verifier_adapter) },
+        { "precision", KIND_CHOICE, AT(verifier_precision), .choices = "auto|f32|bf16|int8" },
+        { NULL },
+    };
+    return read_map(r, value, "verifier", fields, object);
 }
 
 /* "https://host[:port][/prefix]"; a trailing "/" or "/v1" is dropped, for requests
@@ -781,6 +795,7 @@ static const field top_fields[] = {
     { "seed", KIND_SEED, AT(seed) },
     { "log", KIND_SECTION, .read = read_log },
     { "encoder", KIND_SECTION, .read = read_encoder },
+    { "verifier", KIND_SECTION, .read = read_verifier },
     { "prices", KIND_VALUE, .read = read_prices },
     /* These name one another, so they are read in that order after the rest. */
     { "upstreams", KIND_VALUE, .read = read_later },
@@ -916,8 +931,11 @@ read_all(reader *r, const rp_yaml *root, const rp_config_flags *flags)
         !(config->encoder_model = rp_arena_copy(r->arena, rp_str_of(flags->model)).ptr))
         return RP_ERR_NOMEM;
     config->encoder_off = strcmp(config->encoder_model, "none") == 0;
-    if (config->encoder_adapter && strcmp(config->encoder_adapter, "none") == 0)
-        config->encoder_adapter = NULL;
+    const char **const optional[] = { &config->encoder_adapter, &config->verifier_model,
+                                      &config->verifier_adapter };
+    for (size_t i = 0; i < RP_COUNT(optional); i++)
+        if (*optional[i] && strcmp(*optional[i], "none") == 0)
+            *optional[i] = NULL;
 
     const rp_yaml *upstreams = find_child(root, "upstreams");
     const rp_yaml *tenants = find_child(root, "tenants");
@@ -1188,6 +1206,12 @@ rp_config_print(const rp_config *config, rp_buffer *out)
     print_text(out, "  ", "adapter", config->encoder_adapter ? config->encoder_adapter : "none");
     rp_buffer_printf(out, "  precision: %s\n", precisions[config->encoder_precision]);
     print_text(out, "  ", "tier", config->encoder_tier);
+    print_count(out, "  ", "dim", config->encoder_dim);
+    print_count(out, "  ", "window", config->encoder_window);
+    rp_buffer_append(out, RP_STR("verifier:\n"));
+    print_text(out, "  ", "model", config->verifier_model ? config->verifier_model : "none");
+    print_text(out, "  ", "adapter", config->verifier_adapter ? config->verifier_adapter : "none");
+    rp_buffer_printf(out, "  precision: %s\n", precisions[config->verifier_precision]);
     if (config->price_count)
         rp_buffer_append(out, RP_STR("prices:\n"));
     for (size_t i = 0; i < config->price_count; i++) {

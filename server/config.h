@@ -104,6 +104,9 @@ typedef struct rp_config {
     rp_precision encoder_precision;
     const char *encoder_tier;                    /* NULL: best here */
     bool encoder_off;                            /* model: none -> exact tier only */
+    unsigned encoder_dim, encoder_window;        /* 0: the model's own */
+    const char *verifier_model, *verifier_adapter; /* NULL: none */
+    rp_precision verifier_precision;
 
     const rp_price_config *prices;
     size_t price_count;

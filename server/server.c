@@ -147,6 +147,11 @@ warn_about_what_waits(const rp_config *old, const rp_config *new)
     warn_if_text_differs("encoder.adapter", old->encoder_adapter, new->encoder_adapter);
     warn_if_text_differs("encoder.tier", old->encoder_tier, new->encoder_tier);
     warn_if(old->encoder_precision != new->encoder_precision, "encoder.precision");
+    warn_if(old->encoder_dim != new->encoder_dim, "encoder.dim");
+    warn_if(old->encoder_window != new->encoder_window, "encoder.window");
+    warn_if_text_differs("verifier.model", old->verifier_model, new->verifier_model);
+    warn_if_text_differs("verifier.adapter", old->verifier_adapter, new->verifier_adapter);
+    warn_if(old->verifier_precision != new->verifier_precision, "verifier.precision");
 }
 
 static void
@@ -208,11 +213,20 @@ open_cache(rp_server *server, const rp_config *config, rp_error *error)
         .precision = config->encoder_precision,
         .tier = config->encoder_tier,
         .adapter = config->encoder_adapter,
+        .dim = config->encoder_dim,
+        .window = config->encoder_window,
+    };
+    const rp_encoder_options verifier = {
+        .precision = config->verifier_precision,
+        .tier = config->encoder_tier,
+        .adapter = config->verifier_adapter,
     };
     const rp_cache_options options = {
         .folder = config->data,
         .model = config->encoder_off ? NULL : config->encoder_model,
         .encoder_options = &encoder,
+        .verifier = config->verifier_model,
+        .verifier_options = &verifier,
         .disk_max = config->disk_max,
         .memory_max = config->memory_max,
         .seed = config->seed,

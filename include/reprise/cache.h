@@ -45,6 +45,9 @@ typedef struct rp_cache_options {
                                  NULL: exact tier only */
     const rp_encoder_options *encoder_options; /* may be NULL */
     const rp_encoder *encoder; /* instead of `model`: borrowed until close */
+    const char *verifier;     /* folder or name of a cross-encoder (reprise/verify.h), asked where
+                                 a policy is not sure; NULL: there is none */
+    const rp_encoder_options *verifier_options; /* may be NULL */
     const char *policy;       /* SPEC (reprise/policy.h); NULL: "static:min_similarity=0.95" */
     double error_max;         /* 0: the policy's default */
     rp_cache_mode mode;

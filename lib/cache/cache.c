@@ -48,7 +48,8 @@ rp_cache_warn(rp_cache *cache, const char *format, ...)
 static rp_status
 embed_with_encoder(void *context, rp_str text, float *storage, rp_embedding *out, rp_error *error)
 {
-    return rp_encoder_embed_windows(context, text, storage, out, error);
+    const rp_cache *cache = context;
+    return rp_encoder_embed_windows(cache->encoder_lent, text, storage, out, error);
 }
 
 static rp_status
@@ -60,7 +61,26 @@ embed_many_with_encoder(void *context, const rp_str *texts, size_t count, float 
 static rp_status
 self_test_encoder(void *context, rp_error *error)
 {
-    return rp_encoder_self_test(context, error);
+    const rp_cache *cache = context;
+    return rp_encoder_self_test(cache->encoder_lent, error);
+}
+
+/* A pair that was cut has not been read to its end: no word about it. */
+static rp_status
+verify_with_model(void *context, rp_str prompt, rp_str stored, int64_t deadline_us, float *out)
+{
+    const rp_cache *cache = context;
+    bool cut = true;
+    float probability;
+    if (deadline_us && rp_clock_monotonic_us(cache->clock) >= deadline_us)
+        return RP_ERR_TIMEOUT;
+    const rp_status status =
+        rp_verifier_score(cache->verifier, &prompt, &stored, 1, &probability, &cut, NULL);
+    if (status == RP_OK && cut)
+        return RP_ERR_LIMIT;
+    if (status == RP_OK)
+        *out = probability;
+    return status;
 }
 
 static void
@@ -72,9 +92,23 @@ use_encoder(rp_cache *cache, const rp_encoder *encoder)
                                      .embed = embed_with_encoder,
                                      .embed_many = embed_many_with_encoder,
                                      .self_test = self_test_encoder,
-                                     .context = (void *)(uintptr_t)encoder };
+                                     .verify = cache->verifier ? verify_with_model : NULL,
+                                     .context = cache };
     memcpy(cache->embedder.fingerprint, fingerprint.ptr,
            RP_MIN(fingerprint.len, (size_t)RP_FINGERPRINT_SIZE));
+}
+
+/* Before the encoder. What is configured and cannot be had is an error, as with it. */
+static rp_status
+open_verifier(rp_cache *cache, const rp_cache_options *options, rp_error *error)
+{
+    char folder[PATH_MAX];
+    if (!options->verifier)
+        return RP_OK;
+    const rp_status status = rp_model_resolve(options->verifier, folder, sizeof folder, error);
+    if (status != RP_OK)
+        return status;
+    return rp_verifier_open(folder, options->verifier_options, &cache->verifier, error);
 }
 
 static rp_status
@@ -529,6 +563,8 @@ rp_cache_open_with(const rp_cache_options *options, const rp_embedder *embedder,
     if (status == RP_OK)
         status = take_options(cache, options, clock, error);
     if (status == RP_OK)
+        status = open_verifier(cache, options, error);
+    if (status == RP_OK)
         status = choose_embedder(cache, options, embedder, error);
     /* Before the store, whose writer may report a removal as soon as it runs. It stays
      * empty and unused if the vectors turn out not to be comparable. */
@@ -579,6 +615,7 @@ rp_cache_close(rp_cache *cache)
     rp_recall_fini(&cache->recall);
     rp_index_free(cache->index);
     rp_encoder_close(cache->encoder);
+    rp_verifier_close(cache->verifier);
     free(cache->removed_loading);
     free(cache->recent_entries);
     free(cache->recent_requests);

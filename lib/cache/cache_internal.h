@@ -12,6 +12,7 @@
 #include "store/store.h"
 #include <reprise/cache.h>
 #include <reprise/index.h>
+#include <reprise/verify.h>
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -91,6 +92,7 @@ struct rp_cache {
     rp_store *store;
     rp_encoder *encoder;            /* owned, or NULL */
     const rp_encoder *encoder_lent; /* the one in use, owned or not */
+    rp_verifier *verifier;          /* owned, or NULL */
     rp_embedder embedder;           /* .embed NULL: there is none */
     rp_index *index;                /* NULL: there is none */
 

@@ -114,11 +114,79 @@ test_real_questions_find_their_answers_again(void **state)
     assert_int_equal(system(command), 0);
 }
 
+/* A cross-encoder is asked where a gate fires, and only there. The tiny one knows nothing of
+ * these words, but it is the same one each time: the policy's demand is put just below and
+ * just above what it says. A text that it cannot read to the end is no evidence. */
+static void
+test_a_verifier_clears_what_a_gate_bars(void **state)
+{
+    (void)state;
+    if (!rp_test_model()) {
+        assert_null(getenv("REPRISE_REQUIRE_MODEL"));
+        skip();
+    }
+    const rp_str stored = RP_STR("How to enable cookies?");
+    const rp_str asked = RP_STR("How to disable cookies?");
+    char verifier[1100];
+    rp_verifier *alone = NULL;
+    float probability = 0;
+    snprintf(verifier, sizeof verifier, "%s/tiny_verifiers/bert", RP_TEST_GOLDEN);
+    assert_int_equal(rp_verifier_open(verifier, NULL, &alone, NULL), RP_OK);
+    bool cut = true;
+    assert_int_equal(rp_verifier_score(alone, &asked, &stored, 1, &probability, &cut, NULL), RP_OK);
+    rp_verifier_close(alone);
+    assert_false(cut);
+    /* Content with anything, with what it says, and with a little more. */
+    const double demands[] = { 0.001, (double)probability - 0.01, (double)probability + 0.01 };
+    for (size_t i = 0; i < RP_COUNT(demands); i++) {
+        char folder[64] = "/tmp/reprise-verifier-XXXXXX", policy[96], command[128];
+        assert_non_null(mkdtemp(folder));
+        snprintf(policy, sizeof policy, "static:min_similarity=0.75,verifier_min=%.3f",
+                 demands[i]);
+        const rp_cache_options options = { .folder = folder, .model = rp_test_model(),
+                                           .policy = policy, .disk_max = 64 << 20, .seed = 1,
+                                           .verifier = verifier };
+        rp_cache *cache = NULL;
+        rp_error error = { { 0 } };
+        if (rp_cache_open(&options, &cache, &error) != RP_OK)
+            fail_msg("%s", error.text);
+        put(cache, stored, "Settings.");
+        if (demands[i] > (double)probability)
+            expect(cache, asked, "miss", "");
+        else
+            expect(cache, asked, "hit", "semantic");
+        /* More tokens than its window has: it has no say, whatever it says. */
+        put(cache, RP_STR("How do I enable two-factor authentication?"), "Settings.");
+        expect(cache, RP_STR("How do I disable two-factor authentication?"), "miss", "");
+        rp_cache_close(cache);
+        snprintf(command, sizeof command, "rm -rf '%s'", folder);
+        assert_int_equal(system(command), 0);
+    }
+}
+
+static void
+test_a_verifier_that_is_missing_is_an_error(void **state)
+{
+    (void)state;
+    char folder[64] = "/tmp/reprise-verifier-XXXXXX", command[128];
+    assert_non_null(mkdtemp(folder));
+    const rp_cache_options options = { .folder = folder, .verifier = "/nowhere/at-all" };
+    rp_cache *cache = NULL;
+    rp_error error = { { 0 } };
+    assert_int_equal(rp_cache_open(&options, &cache, &error), RP_ERR_NOT_FOUND);
+    assert_non_null(strstr(error.text, "/nowhere/at-all"));
+    assert_null(cache);
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    assert_int_equal(system(command), 0);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_real_questions_find_their_answers_again),
+        cmocka_unit_test(test_a_verifier_clears_what_a_gate_bars),
+        cmocka_unit_test(test_a_verifier_that_is_missing_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
