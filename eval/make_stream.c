@@ -4,6 +4,8 @@
 #include "base/bytes.h"
 #include "base/file.h"
 #include "base/random.h"
+#include "eval/wrap.h"
+#include "evidence/template.h"
 #include "json/json.h"
 
 #include <math.h>
@@ -30,6 +32,9 @@ typedef struct writing {
     const rp_make_stream *options;
     rp_trace trace;
     size_t written;
+    rp_buffer prompt;       /* wrapped */
+    rp_template *template_; /* NULL: nothing is cut */
+    size_t cut;
     rp_buffer *out;
 } writing;
 
@@ -56,16 +61,41 @@ put_times(const writing *w, rp_json_writer *writer)
     rp_json_put_double(writer, round(cost * 1e3) / 1e9);
 }
 
+/* The prompt as it is asked: wrapped, then cut by what was learned from those before it and
+ * from itself. */
+static rp_str
+make_prompt(writing *w, rp_str text, bool *fits)
+{
+    *fits = false;
+    if (w->options->wrap) {
+        rp_buffer_clear(&w->prompt);
+        rp_buffer_append(&w->prompt, RP_STR(RP_WRAP_FRONT));
+        rp_buffer_append(&w->prompt, text);
+        rp_buffer_append(&w->prompt, RP_STR(RP_WRAP_BACK));
+        text = rp_buffer_str(&w->prompt);
+    }
+    if (!w->template_)
+        return text;
+    rp_template_learn(w->template_, text);
+    text = rp_template_cut(w->template_, text, fits);
+    w->cut += *fits;
+    return text;
+}
+
 static void
 write_request(writing *w, const rp_source_row *row)
 {
+    bool fits;
+    const rp_str prompt = make_prompt(w, w->source->texts.texts[row->text], &fits);
     const rp_source *s = w->source;
     const rp_str own = row->category ? s->others.texts[row->category - 1] : (rp_str){ 0 };
     const rp_str category = w->options->category.len ? w->options->category : own;
     rp_json_writer writer;
     rp_json_writer_init(&writer, w->out);
     rp_json_open(&writer, '{');
-    put_text(&writer, "prompt", s->texts.texts[row->text]);
+    put_text(&writer, "prompt", prompt);
+    if (fits)
+        put_text(&writer, "scope", RP_STR("cut"));
     put_text(&writer, "answer_id", s->answers.texts[row->answer]);
     if (row->gold)
         put_text(&writer, "answer", s->others.texts[row->gold - 1]);
@@ -212,7 +242,7 @@ close_gaps(rp_source *s)
 
 static rp_status
 write_stream(const rp_source *s, const rp_make_stream *options, const char *path, rp_buffer *out,
-             rp_error *error)
+             size_t *cut, rp_error *error)
 {
     writing w = { .source = s, .options = options, .out = out };
     rp_random random;
@@ -220,9 +250,16 @@ write_stream(const rp_source *s, const rp_make_stream *options, const char *path
     rp_status status = options->trace ? rp_trace_read(options->trace, &w.trace, error) : RP_OK;
     if (status)
         return status;
-    status = options->count ? write_draws(&w, &random) : write_all(&w, &random);
+    rp_buffer_init(&w.prompt, 0);
+    status = options->cut ? rp_template_new(&w.template_) : RP_OK;
+    if (!status)
+        status = options->count ? write_draws(&w, &random) : write_all(&w, &random);
+    const bool failed = status || rp_buffer_failed(out) || rp_buffer_failed(&w.prompt);
+    *cut = w.cut;
     rp_trace_fini(&w.trace);
-    return status || rp_buffer_failed(out)
+    rp_template_free(w.template_);
+    rp_buffer_fini(&w.prompt);
+    return failed
                ? rp_fail(error, RP_ERR_NOMEM, "%s: no memory for the stream", path)
                : RP_OK;
 }
@@ -233,6 +270,7 @@ rp_stream_make(const char *path, const rp_make_stream *options, rp_buffer *out,
 {
     rp_file_map map;
     rp_source s;
+    size_t cut = 0;
     rp_status status = rp_file_map_open(path, &map, error);
     if (status) /* a folder, a device: an input that cannot be used */
         return status == RP_ERR_IO ? RP_ERR_INVALID : status;
@@ -241,10 +279,10 @@ rp_stream_make(const char *path, const rp_make_stream *options, rp_buffer *out,
     if (!status && (status = close_gaps(&s)))
         rp_fail(error, status, "%s: no memory for the answers", path);
     if (!status)
-        status = write_stream(&s, options, path, out, error);
+        status = write_stream(&s, options, path, out, &cut, error);
     if (!status)
         *made = (rp_made_stream){ options->count ? options->count : s.count, s.texts.count,
-                                  s.answers.count, s.contradicted };
+                                  s.answers.count, s.contradicted, cut };
     rp_source_fini(&s);
     rp_file_map_close(&map);
     return status;

@@ -51,6 +51,9 @@ typedef struct rp_make_stream {
     double zipf;     /* exponent, 0: all answers alike */
     double novel;    /* share of requests that nobody else resembles */
     rp_str category; /* of every request; empty: the file's own, if its kind has some */
+    bool wrap;       /* every prompt stands inside a long instruction (eval/wrap.h) */
+    bool cut;        /* what all prompts share is learned and cut off, as in a cache with
+                        templates (evidence/template.h): a prompt that was cut gets the scope "cut" */
     const char *trace;             /* NULL: no times, no costs */
     double price_in, price_out;    /* US$ a million tokens, with trace */
 } rp_make_stream;
@@ -58,6 +61,7 @@ typedef struct rp_make_stream {
 typedef struct rp_made_stream {
     size_t requests, texts, answers;
     size_t contradicted; /* pairs */
+    size_t cut;          /* requests */
 } rp_made_stream;
 
 /* "table", "log", "qa", "prompts", "conversation", "pairs". */

@@ -33,6 +33,9 @@ print_help(void)
          "  --count N          draw N requests instead of each text once\n"
          "  --zipf S           popularity of the answer of rank r is r^-S (1; with --count)\n"
          "  --novel SHARE      of requests whose answer comes once only (0; with --count)\n"
+         "  --wrap             every prompt stands inside a long instruction\n"
+         "  --cut              the fixed part of the prompts is learned and cut off, as a cache\n"
+         "                     with templates would\n"
          "  --trace FILE       times and token counts of a real service: `time` and `cost`\n"
          "  --price IN,OUT     US$ a million tokens (2.5,10; with --trace)\n"
          "  --category NAME    of every request (none; prompts and pairs: their own)\n"
@@ -90,6 +93,8 @@ take_option(int option, void *context)
     case 'c':
         m->category = rp_str_of(optarg);
         return m->category.len <= RP_TAG_SIZE_MAX && rp_utf8_is_valid(m->category);
+    case 'w': m->wrap = true; break;
+    case 'x': m->cut = true; break;
     case 's': return rp_str_to_u64(rp_str_of(optarg), &m->seed);
     }
     return good;
@@ -105,6 +110,7 @@ parse_arguments(int argc, char **argv, make_options *o, int *exit_status)
         { "count", required_argument, NULL, 'n' }, { "zipf", required_argument, NULL, 'z' },
         { "novel", required_argument, NULL, 'v' }, { "category", required_argument, NULL, 'c' },
         { "seed", required_argument, NULL, 's' },  { "help", no_argument, NULL, 'h' },
+        { "wrap", no_argument, NULL, 'w' },        { "cut", no_argument, NULL, 'x' },
         { "column", required_argument, NULL, 'C' }, { "standalone", no_argument, NULL, 'S' },
         { "trace", required_argument, NULL, 't' }, { "price", required_argument, NULL, 'p' },
         { 0 },
@@ -171,5 +177,7 @@ rp_command_eval_make_stream(int argc, char **argv)
     if (!status && made.contradicted)
         fprintf(stderr, "%zu pairs with label 0 have texts that pairs with label 1 join\n",
                 made.contradicted);
+    if (!status && o.make.cut)
+        fprintf(stderr, "%zu prompts were cut\n", made.cut);
     return rp_eval_exit_status(status);
 }

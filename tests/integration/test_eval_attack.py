@@ -126,3 +126,30 @@ def test_what_cannot_be_used_is_said_in_a_sentence(tmp_path, encoder):
     done = subprocess.run([REPRISE, "eval", "attack", tmp_path / "poison.jsonl"],
                           capture_output=True, text=True)
     assert done.returncode == 2 and "--benign" in done.stderr
+
+
+def test_wrapped_prompts_are_cut_to_what_varies(tmp_path):
+    """make-stream --wrap --cut; needs no encoder."""
+    texts = ["%s %d" % (" ".join("wq%d%d" % (i, k) for k in range(i % 5 + 1)), i) for i in range(40)]
+    (tmp_path / "t.tsv").write_text("text\tlabel\n" + "".join("%s\t%d\n" % (t, i // 2)
+                                                             for i, t in enumerate(texts)))
+
+    def make(*options):
+        done = subprocess.run([REPRISE, "eval", "make-stream", *options, tmp_path / "t.tsv"],
+                              capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+
+    plain, _ = make()
+    wrapped, _ = make("--wrap")
+    cut, said = make("--wrap", "--cut")
+    assert [r["answer_id"] for r in plain] == [r["answer_id"] for r in cut]
+    for a, b in zip(plain, wrapped):
+        assert a["prompt"] in b["prompt"] and len(b["prompt"]) > len(a["prompt"]) + 200
+    # The first ones teach the template; from then on only what varies is left, in a scope of its own.
+    assert [r["prompt"] for r in cut[8:]] == [r["prompt"] for r in plain[8:]]
+    assert all(r["scope"] == "cut" for r in cut[8:]) and "scope" not in cut[0]
+    assert [r["prompt"] for r in cut[:6]] == [r["prompt"] for r in wrapped[:6]]
+    assert "prompts were cut" in said
+    untouched, said = make("--cut")
+    assert untouched == plain and "\n0 prompts were cut" in "\n" + said
