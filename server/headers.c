@@ -408,9 +408,7 @@ rp_headers_forward(const rp_http_request *request, const rp_forward_options *opt
             (options->identity && rp_str_equal_ignoring_case(name, RP_STR("accept-encoding"))) ||
             (options->key && is_credential(name)))
             continue;
-        out[n].name = rp_arena_copy(arena, name);
-        out[n].value = rp_arena_copy(arena, request->headers[i].value);
-        n++;
+        out[n++] = request->headers[i];
     }
     if (options->identity)
         out[n++] = (rp_header){ RP_STR("accept-encoding"), RP_STR("identity") };

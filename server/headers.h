@@ -46,7 +46,8 @@ typedef struct rp_forward_options {
 } rp_forward_options;
 
 /* The client's headers without hop-by-hop fields, X-Reprise-* and what the HTTP client
- * writes itself. Lies in `arena`; NULL if there is no memory. */
+ * writes itself. The table lies in `arena`, the strings are those of the request and of
+ * `options`; NULL if there is no memory. */
 const rp_header *rp_headers_forward(const rp_http_request *request,
                                     const rp_forward_options *options, rp_arena *arena,
                                     size_t *count);

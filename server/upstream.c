@@ -325,6 +325,27 @@ may_outlive_client(const rp_visit *visit)
     return visit->flight || (visit->site->config->finish_on_disconnect && visit->may_keep);
 }
 
+/* Address, path and query in one piece; this is on the way of every forwarded request, so
+ * without printf. */
+static rp_str
+join_url(rp_arena *arena, rp_str address, rp_str path, rp_str query)
+{
+    const size_t len = address.len + path.len + (query.len ? 1 + query.len : 0);
+    char *text = rp_arena_alloc(arena, len);
+    if (!text)
+        return (rp_str){ NULL, 0 };
+    memcpy(text, address.ptr, address.len);
+    char *at = text + address.len;
+    if (path.len)
+        memcpy(at, path.ptr, path.len);
+    at += path.len;
+    if (query.len) {
+        *at++ = '?';
+        memcpy(at, query.ptr, query.len);
+    }
+    return (rp_str){ text, len };
+}
+
 static bool
 fill_fetch(rp_visit *visit, rp_fetch_request *out)
 {
@@ -339,11 +360,10 @@ fill_fetch(rp_visit *visit, rp_fetch_request *out)
         .anthropic = anthropic,
     };
     memset(out, 0, sizeof *out);
-    out->method = rp_arena_copy(arena, request->method);
+    out->method = request->method; /* lent until rp_fetch_start has copied it, as the fields are */
     /* From path and query, not from the target, which a client may write as a whole
      * address of its own ("GET http://elsewhere/ HTTP/1.1"). */
-    out->url = rp_arena_printf(arena, "%s%.*s%s%.*s", upstream->url, RP_FMT(request->path),
-                               request->query.len ? "?" : "", RP_FMT(request->query));
+    out->url = join_url(arena, rp_str_of(upstream->url), request->path, request->query);
     out->headers = rp_headers_forward(request, &options, arena, &out->header_count);
     out->body = visit->has_query ? visit->request.forward_body : request->body;
     if (may_outlive_client(visit))

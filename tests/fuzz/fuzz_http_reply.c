@@ -73,7 +73,8 @@ take_head(reading *r, rp_str input)
     if (!rp_http_scan_feed(&r->scan, input, HEAD_SIZE_MAX, HEADER_COUNT_MAX))
         return 0;
     const size_t size = r->scan.at;
-    require(r->scan.line_count <= RP_COUNT(headers) && r->scan.start == 0);
+    require(r->scan.refusal.status ||
+            (r->scan.line_count <= RP_COUNT(headers) && r->scan.start == 0));
     r->refused = r->scan.refusal.status != 0 ||
                  rp_http_reply_parse((rp_str){ input.ptr, size }, r->to_head, headers,
                                      r->scan.line_count, &r->reply)
