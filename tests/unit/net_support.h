@@ -106,14 +106,17 @@ test_send(int fd, rp_str bytes)
 
 /* Until the other side's kernel has acknowledged all that was sent, the end of the stream
  * too: then a read there finds it. What was only sent may still be under way, even over
- * loopback, on a busy machine. */
+ * loopback, on a busy machine. A connection that was reset counts as arrived: nothing of it is
+ * acknowledged any more. */
 static inline void
 test_wait_until_arrived(int fd)
 {
     const int64_t give_up_ns = rp_monotonic_ns() + TEST_WAIT_S * INT64_C(1000000000);
+    struct pollfd end = { .fd = fd };
     int left = 1;
-    while (ioctl(fd, SIOCOUTQ, &left) == 0 && left && rp_monotonic_ns() < give_up_ns)
-        usleep(1000);
+    while (ioctl(fd, SIOCOUTQ, &left) == 0 && left && rp_monotonic_ns() < give_up_ns &&
+           !(poll(&end, 1, 1) > 0 && end.revents & (POLLERR | POLLHUP)))
+        continue;
 }
 
 /* Append what comes until the end of the stream. False if it ended with a reset. */
