@@ -46,6 +46,8 @@ has_avxvnni(void)
     unsigned a, b, c, d;
     return __get_cpuid_count(7, 1, &a, &b, &c, &d) && a >> 4 & 1;
 }
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
 #endif
 
 static void
@@ -68,6 +70,10 @@ list_tiers(void)
     }
 #elif defined(__aarch64__)
     add_tier(&rp_kernels_neon); /* part of the base architecture */
+    if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP)
+        add_tier(&rp_kernels_neondot);
+    if (getauxval(AT_HWCAP2) & HWCAP2_I8MM)
+        add_tier(&rp_kernels_neoni8mm);
 #endif
 }
 

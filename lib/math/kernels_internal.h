@@ -15,6 +15,8 @@ extern const rp_kernels rp_kernels_avx512bf16;
 #endif
 #if defined(__aarch64__)
 extern const rp_kernels rp_kernels_neon;
+extern const rp_kernels rp_kernels_neondot;
+extern const rp_kernels rp_kernels_neoni8mm;
 #endif
 
 /* Keys are padded to a multiple of this many columns in attention's scratch, so

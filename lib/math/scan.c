@@ -96,6 +96,8 @@ list_kernels(const rp_scan_kernels *out[4])
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vpopcntdq"))
         out[count++] = &rp_scan_avx512;
+#elif defined(__aarch64__)
+    out[count++] = &rp_scan_neon; /* part of the base architecture */
 #endif
     return count;
 }

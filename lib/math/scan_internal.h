@@ -7,6 +7,8 @@
 #if defined(__x86_64__)
 extern const rp_scan_kernels rp_scan_avx2;
 extern const rp_scan_kernels rp_scan_avx512;
+#elif defined(__aarch64__)
+extern const rp_scan_kernels rp_scan_neon;
 #endif
 
 /* A slot that is free may be written while the sieve reads past it. What the sieve

@@ -14,6 +14,7 @@
  *   FMA(sum, a, b)  sum += a * b. Written as one line of assembly because gcc 12
  *                 spills the sums of the intrinsic to the stack (a third of the rate).
  *   DOT_INT8(sum, a, b)  int32 sums += four u8 of a times four s8 of b, exactly
+ *   SIGNED_STEPS  1 where DOT_INT8 takes s8 of a: steps are then kept less 128
  *   DOT_BF16(sum, a, b)  sums += two bf16 times two; if it is not defined, bf16 is
  *                 widened and multiplied as f32, which on Intel is faster
  *   VECTOR_MAX(a, b)  the larger, lane by lane; b where either is NaN
@@ -39,6 +40,9 @@ typedef float vec_loose __attribute__((vector_size(4 * LANES), aligned(4), may_a
 #define KERNEL static __attribute__((unused))
 #ifndef ROWS_MAX_INT8
 #define ROWS_MAX_INT8 ROWS_MAX
+#endif
+#ifndef SIGNED_STEPS
+#define SIGNED_STEPS 0
 #endif
 #ifndef DOT_INT8
 #define DOT_INT8(sum, a, b) ((void)(a), (void)(b))
@@ -463,6 +467,11 @@ prepare_int8(float *in, size_t stride, size_t rows, const rp_weights *by, void *
         quantize_row(x, by->depth, to, &scales[row], &zeros[row]);
         for (size_t k = by->depth; k % 4; k++)
             to[k] = 0;
+        if (SIGNED_STEPS) {
+            for (size_t k = 0; k < by->depth; k++)
+                to[k] ^= 0x80;
+            zeros[row] -= 128;
+        }
         rp_put_outliers(x, by, kept);
     }
 }
