@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { TIERS_MAX = 8 };
+enum { TIERS_MAX = 12 };
 
 /* What this machine can run, in the order of the instruction sets; each complete. */
 static rp_kernels tiers[TIERS_MAX];
@@ -38,6 +38,8 @@ add_tier(const rp_kernels *own)
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* __builtin_cpu_supports of gcc 12 does not know AVX-VNNI: CPUID(7, 1).EAX bit 4. */
 static bool
@@ -45,6 +47,23 @@ has_avxvnni(void)
 {
     unsigned a, b, c, d;
     return __get_cpuid_count(7, 1, &a, &b, &c, &d) && a >> 4 & 1;
+}
+
+/* AMX with both products: CPUID(7, 0).EDX bits 22, 24 and 25, the tiles' state kept by the
+ * system (XCR0 bits 17 and 18), and its permission for this process and all threads that it
+ * will start (Linux, Documentation/arch/x86/xstate.rst). */
+static bool
+has_amx(void)
+{
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    unsigned a, b, c, d, low, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) /* OSXSAVE */
+        return false;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d >> 22 & d >> 24 & d >> 25 & 1) ||
+        (low >> 17 & 3) != 3)
+        return false;
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
 #elif defined(__aarch64__)
 #include <sys/auxv.h>
@@ -67,6 +86,8 @@ list_tiers(void)
             add_tier(&rp_kernels_avx512vnni);
         if (__builtin_cpu_supports("avx512bf16"))
             add_tier(&rp_kernels_avx512bf16);
+        if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16") && has_amx())
+            add_tier(&rp_kernels_amx);
     }
 #elif defined(__aarch64__)
     add_tier(&rp_kernels_neon); /* part of the base architecture */

@@ -12,6 +12,7 @@ extern const rp_kernels rp_kernels_avxvnni;
 extern const rp_kernels rp_kernels_avx512;
 extern const rp_kernels rp_kernels_avx512vnni;
 extern const rp_kernels rp_kernels_avx512bf16;
+extern const rp_kernels rp_kernels_amx;
 #endif
 #if defined(__aarch64__)
 extern const rp_kernels rp_kernels_neon;
@@ -68,7 +69,8 @@ rp_put_outliers(float *row, const rp_weights *by, const float *kept)
 
 /* Keeps a product from being fused with the sum that follows: steps of int8 would then
  * be rounded differently by machines with and without fused multiply-add. */
-#if defined(__x86_64__)
+#if defined(RP_NO_FUSE) /* a tier whose vectors are in no register brings its own */
+#elif defined(__x86_64__)
 #define RP_NO_FUSE(x) __asm__("" : "+x"(x))
 #elif defined(__aarch64__)
 #define RP_NO_FUSE(x) __asm__("" : "+w"(x))

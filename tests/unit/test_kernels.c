@@ -14,6 +14,8 @@
 
 #define FENCE 12345.0F
 
+extern const rp_kernels rp_kernels_amx_emulated; /* amx_emulated.c */
+
 static rp_random generator;
 
 static float *
@@ -182,6 +184,26 @@ test_matmul_of_every_shape(void **state)
                         check_matmul(rp_kernels_at(at), (rp_class)class,
                                      (shape){ M, columns[n], depths[k], (M + n) % 2, (M + k) % 2,
                                               class == RP_CLASS_INT8 && k > 1 ? (M + k) % 5 : 0 });
+}
+
+/* AMX: blocks of rows that overlap, pairs and single ones, whole tiles of depth and, for
+ * int8, one that ends within four numbers. Where the processor has no AMX, its code runs on
+ * tiles in memory all the same. */
+static void
+test_tiles_of_every_height(void **state)
+{
+    (void)state;
+    static const size_t columns[] = { 17, 130 }, depths[] = { 63, 128 };
+    static const size_t heights[] = { 1, 2, 15, 16, 17, 30, 31, 32, 33, 47, 48, 49 };
+    const rp_kernels *ways[2] = { &rp_kernels_amx_emulated, rp_kernels_find("amx") };
+    for (size_t way = 0; way < 2 && ways[way]; way++)
+        for (size_t h = 0; h < RP_COUNT(heights); h++)
+            for (size_t n = 0; n < RP_COUNT(columns); n++)
+                for (size_t k = 0; k < RP_COUNT(depths); k++)
+                    for (int class = RP_CLASS_BF16; class <= RP_CLASS_INT8; class++)
+                        check_matmul(ways[way], (rp_class)class,
+                                     (shape){ heights[h], columns[n], depths[k], (h + n) % 2,
+                                              (h + k) % 2, class == RP_CLASS_INT8 ? (h + k) % 5 : 0 });
 }
 
 /* The extremes of bytes: a kernel that saturates or wraps is found here. */
@@ -477,6 +499,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_matmul_of_every_shape),
+        cmocka_unit_test(test_tiles_of_every_height),
         cmocka_unit_test(test_int8_is_exact_at_its_extremes),
         cmocka_unit_test(test_what_is_not_finite_comes_out_so),
         cmocka_unit_test(test_gelu_over_its_whole_range),
