@@ -38,7 +38,9 @@ add_pair(rp_pairs *pairs, const rp_str fields[4])
         pairs->rows = rows;
         pairs->capacity = capacity;
     }
-    rp_pair pair = { .positive = fields[0].ptr[0] == '1' };
+    rp_pair pair = { .positive = !pairs->graded && fields[0].ptr[0] == '1' };
+    if (pairs->graded && !rp_str_to_double(fields[0], &pair.grade))
+        return RP_ERR_INVALID; /* read_row has looked */
     rp_status status = rp_text_set_add(&pairs->categories, fields[1], &pair.category);
     if (!status)
         status = rp_text_set_add(&pairs->texts, fields[2], &pair.a);
@@ -47,6 +49,13 @@ add_pair(rp_pairs *pairs, const rp_str fields[4])
     if (!status)
         pairs->rows[pairs->count++] = pair;
     return status;
+}
+
+static bool
+is_grade(rp_str label)
+{
+    double grade;
+    return label.len <= 16 && rp_str_to_double(label, &grade) && fabs(grade) <= 1000;
 }
 
 static rp_status
@@ -62,8 +71,16 @@ read_row(rp_pairs *pairs, const char *path, size_t number, rp_str line, rp_error
                        path, number, line.len ? count : 0);
     for (size_t i = 0; i < 4; i++)
         fields[i] = rp_str_split(&line, '\t');
-    if (fields[0].len != 1 || (fields[0].ptr[0] != '0' && fields[0].ptr[0] != '1'))
-        return rp_fail(error, RP_ERR_INVALID, "%s:%zu: the label is neither 0 nor 1", path, number);
+    const rp_str label = fields[0];
+    if (pairs->count == 0)
+        pairs->graded = is_grade(label) && memchr(label.ptr, '.', label.len);
+    if (pairs->graded && !is_grade(label))
+        return rp_fail(error, RP_ERR_INVALID, "%s:%zu: the label is no number among grades", path,
+                       number);
+    if (!pairs->graded && (label.len != 1 || (label.ptr[0] != '0' && label.ptr[0] != '1')))
+        return rp_fail(error, RP_ERR_INVALID,
+                       "%s:%zu: the label is neither 0 nor 1 (grades begin with one that has a "
+                       "decimal point)", path, number);
     for (size_t i = 2; i < 4; i++)
         if (fields[i].len > RP_TEXT_SIZE_MAX)
             return rp_fail(error, RP_ERR_LIMIT, "%s:%zu: a text is longer than %d bytes", path,
@@ -253,6 +270,29 @@ fill_margin(const rp_pairs *pairs, const double *scores, int64_t category, rp_pa
 
 /* category -1: all. */
 static rp_status
+measure_grades(const rp_pairs *pairs, const double *scores, int64_t category, unsigned replicates,
+               uint64_t seed, rp_pairs_result *out)
+{
+    rp_graded *rows = calloc(pairs->count + 1, sizeof *rows);
+    size_t count = 0;
+    if (!rows)
+        return RP_ERR_NOMEM;
+    for (size_t i = 0; i < pairs->count; i++)
+        if (category < 0 || pairs->rows[i].category == category)
+            rows[count++] = (rp_graded){ scores[i], pairs->rows[i].grade, 1, pairs->rows[i].group };
+    out->graded = true;
+    out->has_bootstrap = replicates > 0;
+    rp_pair_metrics_of(NULL, 0, &out->metrics);
+    out->metrics.n = (double)count;
+    out->margin = NAN;
+    const rp_status status =
+        rp_correlate(rows, count, pairs->group_count, replicates, seed, &out->correlation);
+    free(rows);
+    return status;
+}
+
+/* category -1: all. */
+static rp_status
 measure_rows(const rp_pairs *pairs, const double *scores, int64_t category, unsigned replicates,
              uint64_t seed, rp_scored *rows, rp_pairs_result *out)
 {
@@ -282,7 +322,9 @@ rp_pairs_measure(const rp_pairs *pairs, const double *scores, unsigned replicate
     rp_status status = results && rows ? RP_OK : RP_ERR_NOMEM;
     for (size_t i = 0; !status && i < 1 + categories; i++) {
         results[i].category = i ? pairs->categories.texts[i - 1] : RP_STR("*");
-        status = measure_rows(pairs, scores, (int64_t)i - 1, replicates, seed, rows, &results[i]);
+        status = pairs->graded
+                     ? measure_grades(pairs, scores, (int64_t)i - 1, replicates, seed, &results[i])
+                     : measure_rows(pairs, scores, (int64_t)i - 1, replicates, seed, rows, &results[i]);
     }
     free(rows);
     if (status) {
@@ -302,6 +344,20 @@ put_interval(rp_json_writer *writer, const char *name, rp_interval interval)
     rp_json_put_double(writer, interval.low);
     rp_json_put_double(writer, interval.high);
     rp_json_close(writer, ']');
+}
+
+static void
+put_correlation(rp_json_writer *writer, const rp_pairs_result *result)
+{
+    const rp_correlation *c = &result->correlation;
+    rp_json_key(writer, "pearson");
+    rp_json_put_double(writer, c->pearson);
+    rp_json_key(writer, "spearman");
+    rp_json_put_double(writer, c->spearman);
+    if (!result->has_bootstrap)
+        return;
+    put_interval(writer, "pearson_95", c->pearson_95);
+    put_interval(writer, "spearman_95", c->spearman_95);
 }
 
 void
@@ -332,6 +388,11 @@ rp_pairs_result_write(const rp_pairs_result *result, const char *model, const ch
     rp_json_put_string(&writer, result->category);
     rp_json_key(&writer, "n");
     rp_json_put_uint(&writer, (uint64_t)m->n);
+    if (result->graded) {
+        put_correlation(&writer, result);
+        rp_json_close(&writer, '}');
+        return;
+    }
     rp_json_key(&writer, "positives");
     rp_json_put_uint(&writer, (uint64_t)m->positives);
     for (size_t i = 0; i < RP_COUNT(numbers); i++) {

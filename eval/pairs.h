@@ -4,10 +4,15 @@
  * label 1: one answer serves both, 0: it does not. No quoting; a carriage return at the
  * end of a line is dropped.
  *
+ * A file may hold grades instead (STS-B, SICK): numbers, the first with a decimal point.
+ * They say how alike two texts are, not whether one answer serves both: of such a file the
+ * correlations of score and grade are measured, and nothing else.
+ *
  * Threads: used by one thread at a time. */
 #ifndef RP_EVAL_PAIRS_H
 #define RP_EVAL_PAIRS_H
 
+#include "eval/correlation.h"
 #include "eval/metrics.h"
 #include "eval/text_set.h"
 #include "eval/vectors.h"
@@ -17,13 +22,15 @@ typedef struct rp_pair {
     uint32_t a, b;     /* numbers in texts */
     uint32_t category; /* number in categories */
     uint32_t group;    /* pairs that share a text, directly or through others */
-    bool positive;
+    bool positive;     /* false in a graded file */
+    double grade;
 } rp_pair;
 
 typedef struct rp_pairs {
     rp_text_set texts, categories;
     rp_pair *rows; /* owned */
     size_t count, capacity, group_count;
+    bool graded;
 } rp_pairs;
 
 /* Fails: RP_ERR_INVALID "FILE:LINE: ..." (header, fields, label, no pairs at all), and as
@@ -47,6 +54,8 @@ RP_NODISCARD rp_status rp_scores_count(const char *path, size_t *out, rp_error *
 
 typedef struct rp_pairs_result {
     rp_str category; /* "*": the whole file; lent from the pairs */
+    bool graded;             /* then `correlation` and metrics.n count, else all the rest */
+    rp_correlation correlation;
     rp_pair_metrics metrics;
     rp_bootstrap bootstrap;
     bool has_bootstrap;

@@ -166,9 +166,31 @@ base_name(const char *path)
 }
 
 static void
+print_grades(const pairs_options *o, const char *model, const char *file,
+             const rp_pairs_result *results, size_t count)
+{
+    printf("\n%s, %s%s (graded)\n%-34s %7s  %8s %8s\n", base_name(file), model,
+           isnan(o->gate_penalty) ? "" : " with gates", "category", "n", "Pearson", "Spearman");
+    for (size_t i = 0; i < count; i++) {
+        const rp_correlation *c = &results[i].correlation;
+        printf("%-34.*s %7.0f  %8.3f %8.3f\n",
+               (int)RP_MIN(results[i].category.len, (size_t)34), results[i].category.ptr,
+               results[i].metrics.n, c->pearson, c->spearman);
+        if (results[i].has_bootstrap)
+            printf("%-34s %7s  Pearson %.3f-%.3f  Spearman %.3f-%.3f\n", "", "95 %:",
+                   c->pearson_95.low, c->pearson_95.high, c->spearman_95.low, c->spearman_95.high);
+    }
+    fflush(stdout);
+}
+
+static void
 print_rows(const pairs_options *o, const char *model, const char *file,
            const rp_pairs_result *results, size_t count)
 {
+    if (!o->json && count && results[0].graded) {
+        print_grades(o, model, file, results, count);
+        return;
+    }
     if (!o->json)
         printf("\n%s, %s%s\n%-34s %7s %7s  %5s %5s  %5s @ %-6s %5s %5s  %5s %5s  %5s  %6s %6s\n",
                base_name(file), model, isnan(o->gate_penalty) ? "" : " with gates", "category", "n",

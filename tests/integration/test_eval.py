@@ -1,6 +1,7 @@
 """`reprise eval` prints what others would compute from the same files.
 
-Oracles: scikit-learn where it is installed, else the definitions in plain Python; for
+Oracles: scikit-learn and SciPy where they are installed (tests/requirements-extended.txt, which
+`./dev check` does; then REPRISE_EXTENDED=1), else the definitions in plain Python; for
 streams, the decisions that --decisions-out writes, recomputed from the vectors. Needs no
 encoder: scores and vectors come from files."""
 import json
@@ -39,6 +40,16 @@ def scored(tmp_path_factory):
     return folder, labels, scores
 
 
+def or_plain(import_them, plain):
+    """What `import_them` gives, or `plain` where the extended requirements are not there."""
+    try:
+        return import_them()
+    except ImportError:
+        if os.environ.get("REPRISE_EXTENDED") == "1":
+            raise
+        return plain
+
+
 def plain_auc(labels, scores):
     right = [s for y, s in zip(labels, scores) if y]
     wrong = [s for y, s in zip(labels, scores) if not y]
@@ -58,10 +69,10 @@ def test_pairs_agree_with_scikit_learn_or_the_definitions(scored):
     folder, labels, scores = scored
     rows = objects("pairs", "--scores-in", folder / "scores.txt", folder / "pairs.tsv")
     assert [row["category"] for row in rows] == ["*", "even", "odd"]
-    try:
-        from sklearn.metrics import average_precision_score as ap, roc_auc_score as auc
-    except ImportError:
-        ap, auc = plain_ap, plain_auc
+    def scikit_learn():
+        from sklearn.metrics import average_precision_score, roc_auc_score
+        return average_precision_score, roc_auc_score
+    ap, auc = or_plain(scikit_learn, (plain_ap, plain_auc))
     for row, pick in zip(rows, (slice(None), slice(0, None, 2), slice(1, None, 2))):
         y, s = labels[pick], scores[pick]
         assert row["n"] == len(y) and row["positives"] == sum(y)
@@ -70,6 +81,87 @@ def test_pairs_agree_with_scikit_learn_or_the_definitions(scored):
         taken = [a for a, b in zip(y, s) if b >= row["threshold"]]
         assert abs(row["precision"] - sum(taken) / len(taken)) < 1e-9
         assert abs(row["recall"] - sum(taken) / sum(y)) < 1e-9
+
+
+def plain_best_f1(labels, scores):
+    best = 0
+    for limit in set(scores):
+        taken = [y for y, s in zip(labels, scores) if s >= limit]
+        best = max(best, 2 * sum(taken) / (len(taken) + sum(labels)))
+    return best
+
+
+def test_the_best_f1_and_false_accepts_agree_too(scored):
+    folder, labels, scores = scored
+    whole = objects("pairs", "--scores-in", folder / "scores.txt", folder / "pairs.tsv")[0]
+
+    def scikit_learn():
+        from sklearn.metrics import precision_recall_curve
+        precision, recall, _ = precision_recall_curve(labels, scores)
+        return max(2 * p * r / (p + r) for p, r in zip(precision, recall) if p + r)
+    assert abs(whole["f1"] - or_plain(scikit_learn, plain_best_f1(labels, scores))) < 1e-9
+    for name, share in ("recall_far_1", .01), ("recall_far_5", .05):
+        limits = [t for t in set(scores) if sum(s >= t for y, s in zip(labels, scores) if not y)
+                  <= share * (len(labels) - sum(labels))]
+        assert abs(whole[name] - max(sum(s >= t for y, s in zip(labels, scores) if y)
+                                     for t in limits) / sum(labels)) < 1e-9
+    # P-CHR AUC (arXiv:2606.19719): precision over the share accepted, tied scores together.
+    area, before = 0, 0
+    for limit in sorted(set(scores), reverse=True):
+        taken = [y for y, s in zip(labels, scores) if s >= limit]
+        area += sum(taken) / len(taken) * (len(taken) - before) / len(labels)
+        before = len(taken)
+    assert abs(whole["p_chr_auc"] - area) < 1e-9
+    assert abs(whole["orr"] - whole["p_chr_auc"] / whole["ap"]) < 1e-9
+
+
+def test_several_systems_in_one_call_and_intervals_over_groups(scored, tmp_path):
+    folder, labels, scores = scored
+    (tmp_path / "other.txt").write_text("".join("%.9g\n" % -s for s in scores))
+    rows = objects("pairs", "--scores-in", folder / "scores.txt", "--scores-in", tmp_path / "other.txt",
+                   "--bootstrap", "200", folder / "pairs.tsv")
+    assert [r["model"] for r in rows] == ["scores.txt"] * 3 + ["other.txt"] * 3
+    assert abs(rows[0]["auc"] + rows[3]["auc"] - 1) < 1e-9  # the same turned round
+    for row in rows:
+        for name in "auc", "ap", "f1", "p_chr_auc":
+            low, high = row[name + "_95"]
+            assert low < row[name] < high or (name == "f1" and low <= row[name] <= high)
+    assert objects("pairs", "--scores-in", folder / "scores.txt", "--bootstrap", "200",
+                   folder / "pairs.tsv") == rows[:3]
+
+
+def test_graded_pairs_are_correlated(tmp_path):
+    draw = random.Random(6)
+    grades = [draw.randrange(11) / 2 for _ in range(300)]
+    scores = [round(g / 5 + draw.gauss(0, .3), 1) for g in grades]  # ties in both
+    path = tmp_path / "graded.tsv"
+    path.write_text("label\tcategory\ttext_a\ttext_b\n" + "".join(
+        "%.1f\t%s\ta %d\tb %d\n" % (g, "xy"[i % 2], i, i) for i, g in enumerate(grades)))
+    (tmp_path / "scores.txt").write_text("".join("%.9g\n" % s for s in scores))
+    rows = objects("pairs", "--scores-in", tmp_path / "scores.txt", "--bootstrap", "100", path)
+    assert [r["category"] for r in rows] == ["*", "x", "y"] and "auc" not in rows[0]
+
+    def plain_pearson(x, y):
+        mx, my = sum(x) / len(x), sum(y) / len(y)
+        return sum((a - mx) * (b - my) for a, b in zip(x, y)) / (
+            sum((a - mx) ** 2 for a in x) * sum((b - my) ** 2 for b in y)) ** .5
+
+    def plain_spearman(x, y):
+        ranks = [[sum(a < b for a in z) + (z.count(b) + 1) / 2 for b in z] for z in (x, y)]
+        return plain_pearson(*ranks)
+
+    def scipy():
+        from scipy.stats import pearsonr, spearmanr
+        return lambda x, y: pearsonr(x, y)[0], lambda x, y: spearmanr(x, y)[0]
+    pearson, spearman = or_plain(scipy, (plain_pearson, plain_spearman))
+    for row, pick in zip(rows, (slice(None), slice(0, None, 2), slice(1, None, 2))):
+        assert abs(row["pearson"] - pearson(scores[pick], grades[pick])) < 1e-9
+        assert abs(row["spearman"] - spearman(scores[pick], grades[pick])) < 1e-9
+        assert row["spearman_95"][0] < row["spearman"] < row["spearman_95"][1]
+    for bad in "1\tx\ta\tb\n4.5\tx\tc\td\n", "4.5\tx\ta\tb\nfour\tx\tc\td\n":
+        path.write_text("label\tcategory\ttext_a\ttext_b\n" + bad)
+        said = run("pairs", "--scores-in", path, path, status=2).stderr
+        assert ":3:" in said and "grades" in said and said.count("\n") == 1
 
 
 @pytest.mark.parametrize("text, says", [
