@@ -229,6 +229,7 @@ on_looked_up(void *context)
         if (visit->exchange)
             conclude(visit);
     }
+    rp_visit_keep_late(visit);
     rp_visit_unref(visit);
 }
 
@@ -295,6 +296,7 @@ on_embedded(void *context, const rp_batch_result *batch)
     rp_server *server = visit->worker->server;
     rp_query *query = &visit->query;
     if (batch->status == RP_OK) {
+        rp_metrics_add(server->metrics, RP_SUM_ENCODED, 1);
         /* An eighth of the new value: follows a change within some ten batches. */
         const long long old_us = atomic_load_explicit(&server->encode_us, memory_order_relaxed);
         atomic_store_explicit(&server->encode_us, old_us + (batch->encode_us - old_us) / 8,

@@ -97,8 +97,9 @@ embed_and_admit(void *context)
 {
     rp_visit *visit = context;
     rp_server *server = visit->worker->server;
-    if (!atomic_load(&server->is_stopping))
-        (void)!rp_query_embed(server->cache, &visit->query);
+    if (!atomic_load(&server->is_stopping) &&
+        rp_query_embed(server->cache, &visit->query) == RP_OK)
+        rp_metrics_add(server->metrics, RP_SUM_ENCODED, 1);
     admit(visit); /* without a vector it is kept for the exact tier */
     give_query_back(visit);
 }
@@ -218,23 +219,20 @@ rp_visit_watch(rp_visit *visit, int status, const rp_header *headers, size_t cou
     }
 }
 
-void
-rp_visit_keep(rp_visit *visit, bool whole)
+/* `query` is the loop's. */
+static void
+keep_now(rp_visit *visit)
 {
     rp_server *server = visit->worker->server;
-    visit->verdict = rp_reply_reader_finish(visit->reader, whole, visit->worker->json,
-                                            &visit->encoded, &visit->usage);
-    rp_reply_reader_free(visit->reader);
-    visit->reader = NULL;
-    count_billed(visit);
-    if (visit->query_busy) {
-        count_skipped(visit, "late"); /* a look-up still works on it */
-        return;
-    }
+    /* A hit that came after its deadline was not served; this reply was. */
+    if (visit->report.kind == RP_KIND_BYPASS && visit->query.result.outcome == RP_LOOKUP_HIT)
+        visit->query.result.outcome = RP_LOOKUP_MISS;
     const rp_admission admission = admission_of(visit);
     const bool is_good = rp_admit_refusal(server->cache, &visit->query, &admission) == NULL;
+    const char *why_none = visit->query.result.reason;
+    const bool is_too_long = why_none && strcmp(why_none, "long") == 0; /* as it was before */
     const bool wants_vector = visit->query.tier == RP_TIER_SEMANTIC && !visit->query.vectors &&
-                              rp_cache_semantic(server->cache);
+                              !is_too_long && rp_cache_semantic(server->cache);
     if (is_good && wants_vector && submit_keeping(visit, embed_and_admit))
         return;
     const bool can_learn = visit->verdict == RP_REPLY_GOOD && visit->query.drive;
@@ -246,4 +244,31 @@ rp_visit_keep(rp_visit *visit, bool whole)
     admit(visit);
     if (can_learn)
         (void)submit(visit, learn_only);
+}
+
+void
+rp_visit_keep(rp_visit *visit, bool whole)
+{
+    visit->verdict = rp_reply_reader_finish(visit->reader, whole, visit->worker->json,
+                                            &visit->encoded, &visit->usage);
+    rp_reply_reader_free(visit->reader);
+    visit->reader = NULL;
+    count_billed(visit);
+    if (visit->query_busy)
+        visit->keeps_late = true; /* the look-up was left behind and is not back yet */
+    else
+        keep_now(visit);
+}
+
+void
+rp_visit_keep_late(rp_visit *visit)
+{
+    if (!visit->keeps_late)
+        return;
+    visit->keeps_late = false;
+    if (visit->worker->is_stopping) {
+        count_skipped(visit, "late");
+        return;
+    }
+    keep_now(visit);
 }

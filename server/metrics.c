@@ -652,6 +652,8 @@ rp_metrics_write(rp_metrics *metrics, rp_buffer *out)
         { RP_SUM_LOG_LINES_DROPPED, "reprise_access_log_dropped_total",
           "Access log lines that could not be written in time." },
         { RP_SUM_REFUSED, "reprise_requests_refused_total", "Requests refused with 503." },
+        { RP_SUM_ENCODED, "reprise_encoded_texts_total",
+          "Prompts encoded, for a look-up or for a new entry." },
     };
     write_requests(metrics, out);
     write_families(metrics, out);

@@ -60,6 +60,7 @@ typedef enum rp_sum {
     RP_SUM_CLIENT_GONE,       /* clients that left before their reply was whole */
     RP_SUM_LOG_LINES_DROPPED, /* access log lines that the disk was too slow for */
     RP_SUM_REFUSED,           /* 503 at the last limit */
+    RP_SUM_ENCODED,           /* texts encoded for look-ups and entries */
     RP_SUMS,
 } rp_sum;
 

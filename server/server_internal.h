@@ -122,6 +122,7 @@ struct rp_visit {
     bool leads;
     rp_flight *landing;    /* a reference, or NULL: joinable until the pool has kept the reply */
     bool may_keep;         /* the cache wants to see the reply */
+    bool keeps_late;       /* the reply is whole; it is kept when `query` has come back */
     bool head_seen, head_sent, output_full, fetch_paused, upload_paused;
     rp_reply_reader *reader; /* NULL: the reply is not watched */
     rp_reply_verdict verdict;
@@ -195,6 +196,8 @@ bool rp_visit_write_reply(rp_visit *visit, const rp_reply *reply, rp_buffer *out
 void rp_visit_watch(rp_visit *visit, int status, const rp_header *headers, size_t count);
 /* What was watched has ended: judge it and keep it, here or on the pool (`landing`). */
 void rp_visit_keep(rp_visit *visit, bool whole);
+/* `query` has come back: keep what had to wait for it. */
+void rp_visit_keep_late(rp_visit *visit);
 
 /* ---- upstream.c ---------------------------------------------------------------- */
 
