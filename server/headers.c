@@ -108,9 +108,9 @@ take_credential(rp_client_headers *out, rp_credential_place place, rp_str value)
 }
 
 /* Seconds of a Cache-Control directive. RFC 9111, 1.2.2: a number too large is as large
- * as can be; what is no number is treated as 0, the strictest reading. */
+ * as can be; what is no number gets the directive's strictest reading. */
 static int64_t
-seconds_of_directive(rp_str value)
+seconds_of_directive(rp_str value, int64_t strictest)
 {
     if (value.len >= 2 && value.ptr[0] == '"' && value.ptr[value.len - 1] == '"')
         value = (rp_str){ value.ptr + 1, value.len - 2 };
@@ -120,11 +120,37 @@ seconds_of_directive(rp_str value)
     bool digits = value.len > 0;
     for (size_t i = 0; i < value.len; i++)
         digits = digits && value.ptr[i] >= '0' && value.ptr[i] <= '9';
-    return digits ? SECONDS_MAX : 0;
+    return digits ? SECONDS_MAX : strictest;
+}
+
+/* The next directive: up to a comma that is not within a quoted string (RFC 9110, 5.6.4). */
+static rp_str
+next_directive(rp_str *rest)
+{
+    bool quoted = false;
+    size_t at = 0;
+    for (; at < rest->len && (quoted || rest->ptr[at] != ','); at++) {
+        if (rest->ptr[at] == '"')
+            quoted = !quoted;
+        else if (quoted && rest->ptr[at] == '\\')
+            at++;
+    }
+    at = RP_MIN(at, rest->len);
+    const rp_str directive = { rest->ptr, at };
+    const size_t used = RP_MIN(at + 1, rest->len);
+    *rest = (rp_str){ rest->ptr + used, rest->len - used };
+    return rp_str_trimmed(directive);
+}
+
+/* Of a directive that is given twice, the stricter counts. */
+static int64_t
+smaller_of(int64_t old, int64_t new)
+{
+    return old < 0 ? new : RP_MIN(old, new);
 }
 
 typedef struct cache_control {
-    bool present, max_stale_any;
+    bool present;
     int64_t max_age_s, max_stale_s, min_fresh_s; /* -1: not given */
 } cache_control;
 
@@ -133,7 +159,7 @@ read_cache_control(rp_str value, rp_client_headers *out, cache_control *control)
 {
     control->present = true;
     while (value.len) {
-        rp_str argument = rp_str_trimmed(rp_str_split(&value, ','));
+        rp_str argument = next_directive(&value);
         const rp_str name = rp_str_trimmed(rp_str_split(&argument, '='));
         argument = rp_str_trimmed(argument);
         if (rp_str_equal_ignoring_case(name, RP_STR("no-cache")))
@@ -143,14 +169,14 @@ read_cache_control(rp_str value, rp_client_headers *out, cache_control *control)
         else if (rp_str_equal_ignoring_case(name, RP_STR("only-if-cached")))
             out->only_if_cached = true;
         else if (rp_str_equal_ignoring_case(name, RP_STR("max-age")))
-            control->max_age_s = seconds_of_directive(argument);
+            control->max_age_s = smaller_of(control->max_age_s, seconds_of_directive(argument, 0));
         else if (rp_str_equal_ignoring_case(name, RP_STR("min-fresh")))
-            control->min_fresh_s = seconds_of_directive(argument);
+            control->min_fresh_s = RP_MAX(control->min_fresh_s,
+                                          seconds_of_directive(argument, SECONDS_MAX));
         else if (rp_str_equal_ignoring_case(name, RP_STR("max-stale"))) {
-            if (argument.len)
-                control->max_stale_s = seconds_of_directive(argument);
-            else
-                control->max_stale_any = true;
+            /* Without an argument: however stale. */
+            const int64_t stale_s = argument.len ? seconds_of_directive(argument, 0) : SECONDS_MAX;
+            control->max_stale_s = smaller_of(control->max_stale_s, stale_s);
         }
     }
 }
@@ -160,10 +186,9 @@ read_cache_control(rp_str value, rp_client_headers *out, cache_control *control)
 static void
 apply_cache_control(const cache_control *control, rp_client_headers *out)
 {
-    if (control->max_age_s >= 0 && !control->max_stale_any) {
-        const int64_t slack_s = RP_MAX(control->max_stale_s, 0);
+    const int64_t slack_s = RP_MAX(control->max_stale_s, 0);
+    if (control->max_age_s >= 0 && slack_s < SECONDS_MAX)
         out->controls.max_age_us = RP_MIN(control->max_age_s + slack_s, SECONDS_MAX) * US_PER_S;
-    }
     if (control->min_fresh_s >= 0)
         out->controls.min_fresh_us = control->min_fresh_s * US_PER_S;
 }

@@ -77,6 +77,27 @@ test_cache_control_is_read_as_rfc_9111_says(void **state)
     got = read_one("cache-control", "max-age=-1");
     assert_int_equal(got.controls.max_age_us, 0);
     assert_null(got.problem);
+    got = read_one("cache-control", "max-age, max-stale=x");
+    assert_int_equal(got.controls.max_age_us, 0);
+    assert_true(read_one("cache-control", "min-fresh=soon").controls.min_fresh_us >
+                1000000LL * 86400 * 365);
+    /* Said twice, in one line or two: the stricter. */
+    got = read_one("cache-control", "max-age=60, max-age=5, min-fresh=1, min-fresh=7");
+    assert_int_equal(got.controls.max_age_us, 5000000);
+    assert_int_equal(got.controls.min_fresh_us, 7000000);
+    got = read_one("cache-control", "max-age=60, max-stale, max-stale=10");
+    assert_int_equal(got.controls.max_age_us, 70000000);
+    const rp_header lines[] = { { RP_STR("cache-control"), RP_STR("max-age=5") },
+                                { RP_STR("Cache-Control"), RP_STR("max-age=60, no-store") } };
+    got = read_headers(lines, 2);
+    assert_int_equal(got.controls.max_age_us, 5000000);
+    assert_true(got.controls.no_write && !got.controls.no_read);
+    /* A comma within quotation marks ends nothing, and what stands there is no directive. */
+    got = read_one("cache-control", "community=\"a, no-store, \\\", no-cache\", max-age=9,,");
+    assert_false(got.controls.no_write || got.controls.no_read);
+    assert_int_equal(got.controls.max_age_us, 9000000);
+    got = read_one("cache-control", "no-store, open=\"never closed, no-cache");
+    assert_true(got.controls.no_write && !got.controls.no_read);
     got = read_one("Pragma", "no-cache");
     assert_true(got.controls.no_read);
     const rp_header both[] = { { RP_STR("pragma"), RP_STR("no-cache") },
