@@ -260,13 +260,16 @@ rp_access_record_format(const rp_access_record *record, rp_buffer *out)
     }
     rp_json_key(&writer, "us");
     rp_json_put_int(&writer, record->total_us);
+    put_number(&writer, "parse_us", record->parse_us);
     put_number(&writer, "exact_us", record->exact_us);
     put_number(&writer, "embed_us", record->embed_us);
     put_number(&writer, "search_us", record->search_us);
+    put_number(&writer, "load_us", record->load_us);
     put_number(&writer, "gate_us", record->gate_us);
     put_number(&writer, "policy_us", record->policy_us);
+    put_number(&writer, "verify_us", record->verify_us);
     put_number(&writer, "judge_us", record->judge_us);
-    put_number(&writer, "load_us", record->load_us);
+    put_number(&writer, "replay_us", record->replay_us);
     put_number(&writer, "upstream_first_us", record->upstream_first_us);
     put_number(&writer, "bytes_in", (int64_t)record->bytes_in);
     put_number(&writer, "bytes_out", (int64_t)record->bytes_out);

@@ -32,7 +32,9 @@ typedef struct rp_access_record {
     const char *entry; /* outside id or "" */
     bool stream, collapsed, client_gone;
     int status, upstream_status;  /* upstream 0: not asked */
-    int64_t total_us, exact_us, embed_us, search_us, gate_us, policy_us, judge_us, load_us;
+    /* By stage; 0: it did not happen, or took less than one. */
+    int64_t total_us, parse_us, exact_us, embed_us, search_us, load_us, gate_us, policy_us, verify_us,
+        judge_us, replay_us;
     int64_t upstream_first_us;    /* until its first byte; 0: not asked */
     uint64_t bytes_in, bytes_out; /* of bodies */
 } rp_access_record;

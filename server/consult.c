@@ -92,7 +92,8 @@ replay(rp_visit *visit)
     } else {
         rp_reply_head_add(&head, RP_STR("Content-Type"), RP_STR("application/json"));
     }
-    rp_metrics_stage(worker->server->metrics, RP_STAGE_REPLAY, rp_now_us() - begun_us);
+    visit->replay_us = rp_now_us() - begun_us;
+    rp_metrics_stage(worker->server->metrics, RP_STAGE_REPLAY, visit->replay_us);
     rp_visit_reply(visit, 200, &head, rp_buffer_str(&worker->scratch));
     return true;
 }

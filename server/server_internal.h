@@ -95,6 +95,7 @@ struct rp_visit {
     rp_arena query_arena;  /* of `query`, because both sides may allocate at one time */
     int64_t start_us;      /* monotonic */
     int64_t parse_us;      /* until the request was understood */
+    int64_t replay_us;     /* writing the stored reply anew */
     rp_time time;
     char request_id[17];
 
