@@ -168,6 +168,7 @@ conclude(rp_visit *visit)
             return;
         report->kind = RP_KIND_MISS;
         report->reason = "form";
+        visit->query.result.outcome = RP_LOOKUP_MISS; /* the new reply takes the entry's place */
     }
     visit->may_keep = visit->query.may_write && report->kind != RP_KIND_BYPASS;
     go_on(visit);

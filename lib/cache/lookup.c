@@ -231,11 +231,34 @@ rp_query_volatility(const rp_query *query)
     return rp_prompt_volatility(request->prompt.len ? request->prompt : request->last_turn);
 }
 
+/* For a route whose protocols share entries: names that all of them have, and without the
+ * header that says only how one of them is written. */
+static bool
+share_wires(rp_query *query)
+{
+    rp_caller *caller = &query->caller;
+    rp_attribute *kept =
+        rp_arena_calloc(query->arena, caller->attribute_count + 1, sizeof *kept);
+    const rp_request *shared = rp_request_share(query->request, query->arena);
+    if (!kept || !shared)
+        return false;
+    size_t count = 0;
+    for (size_t i = 0; i < caller->attribute_count; i++)
+        if (!rp_str_equal(caller->attributes[i].name, RP_STR("anthropic-version")))
+            kept[count++] = caller->attributes[i];
+    caller->attributes = kept;
+    caller->attribute_count = count;
+    query->request = shared;
+    return true;
+}
+
 static rp_status
 prepare_scope(rp_cache *cache, rp_query *query)
 {
-    const rp_request *request = query->request;
     rp_caller *caller = &query->caller;
+    if (caller->share_wires && !share_wires(query))
+        return RP_ERR_NOMEM;
+    const rp_request *request = query->request;
     const uint8_t *secret = rp_store_secret(cache->store);
     rp_private_hash(secret, "user", request->user, query->user_hash);
     rp_private_hash(secret, "metadata", request->metadata, query->metadata_hash);

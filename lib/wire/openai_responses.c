@@ -59,8 +59,10 @@ responses_end(rp_request_draft *draft)
     const rp_json *store = rp_json_get(draft->json, "store");
     if (!rp_json_get(draft->json, "input"))
         rp_request_lower(draft, RP_TIER_NONE, "input");
-    if (!store || store->type != RP_JSON_BOOL || store->boolean)
+    if (!store || store->type != RP_JSON_BOOL || store->boolean) {
+        draft->out->service_keeps = true;
         rp_request_lower(draft, RP_TIER_EXACT, "store");
+    }
 }
 
 /* ---- bodies ------------------------------------------------------------------------------ */

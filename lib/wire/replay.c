@@ -10,7 +10,7 @@ rp_status
 rp_reply_replay(const rp_reply *reply, const rp_replay_options *options, rp_buffer *out)
 {
     if (options->wire != reply->wire)
-        return RP_ERR_UNSUPPORTED;
+        return rp_replay_on_other_wire(reply, options, out);
     const rp_protocol *protocol = rp_protocol_of(reply->wire);
     if (options->stream && (!protocol->replay_stream || (reply->flags & RP_REPLY_BODY_ONLY)))
         return RP_ERR_UNSUPPORTED;

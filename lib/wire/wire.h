@@ -55,6 +55,7 @@ typedef struct rp_request {
     rp_str model;
     bool stream;
     bool include_usage; /* stream_options.include_usage */
+    bool service_keeps; /* the service keeps the reply under its id (Responses, `store`) */
     rp_str prompt;      /* fuzzy part: text of the last user turn, normalised (NFC, line ends,
                            outer space); empty unless tier is RP_TIER_SEMANTIC */
     rp_str last_turn;   /* canonical JSON of what `fields` leaves out: the content of the last
@@ -80,6 +81,11 @@ RP_NODISCARD rp_status rp_request_parse(rp_wire wire, rp_str body, const rp_json
 /* One form of a text for matching: NFC, CRLF and CR to LF, outer white space off. `text` is
  * valid UTF-8. The result is `text` itself or lies in the arena; ptr NULL: no memory. */
 rp_str rp_normal_text(rp_str text, rp_arena *arena);
+
+/* The same request with the names that chat, responses and messages share, for routes whose
+ * protocols share entries (docs/protocol.md, "Shared wires"). In the arena, or `request` itself
+ * if there is nothing to rename. NULL: no memory. */
+const rp_request *rp_request_share(const rp_request *request, rp_arena *arena);
 
 /* ---- replies ---------------------------------------------------------------- */
 
@@ -145,8 +151,8 @@ typedef struct rp_replay_options {
 
 /* Append the whole replay: a JSON body, or all events of a stream including their
  * terminal one. A body made from a stream without usage has zeros there. Fails, with *out
- * as it was: RP_ERR_UNSUPPORTED if the asked form cannot hold every field of the reply, or
- * is of another wire, or needs a usage that is not known (a miss); RP_ERR_NOMEM. */
+ * as it was: RP_ERR_UNSUPPORTED if the asked form or wire cannot hold every field of the reply,
+ * or needs a usage that is not known (a miss); RP_ERR_NOMEM. */
 RP_NODISCARD rp_status rp_reply_replay(const rp_reply *reply, const rp_replay_options *options,
                                        rp_buffer *out);
 

@@ -138,6 +138,9 @@ bool rp_group_next(const rp_reply *reply, rp_span_kind kind, rp_span_group *grou
 /* The first span of a kind in the group, as bytes; ptr NULL: none. */
 rp_str rp_group_find(const rp_reply *reply, rp_span_group group, rp_span_kind kind);
 
+/* A reply of chat, responses or messages for a request of another of them. */
+rp_status rp_replay_on_other_wire(const rp_reply *reply, const rp_replay_options *options,
+                                  rp_buffer *out);
 /* The body with its spliced spans replaced. `prefix`: of a new id. */
 rp_status rp_replay_body(const rp_reply *reply, const rp_replay_options *options,
                          const char *id_prefix, rp_str zero_usage, rp_buffer *out);

@@ -21,10 +21,11 @@ static rp_json_reader *json_reader;
 static void
 replay_all(const rp_reply *reply, rp_buffer *out)
 {
-    for (unsigned i = 0; i < 8; i++) {
+    /* Its own wire in all forms, then the others. */
+    for (unsigned i = 0; i < 8 + 2 * RP_WIRE_COUNT; i++) {
         const rp_replay_options options = {
-            .wire = rp_reply_wire(reply), .stream = i & 1, .include_usage = i & 2,
-            .zero_usage = i & 4, .created = 5,
+            .wire = i < 8 ? rp_reply_wire(reply) : (rp_wire)(i / 2 % RP_WIRE_COUNT),
+            .stream = i & 1, .include_usage = i & 2, .zero_usage = i & 4, .created = 5,
         };
         rp_buffer_clear(out);
         (void)!rp_reply_replay(reply, &options, out);

@@ -179,6 +179,9 @@ def test_a_full_disk_is_a_miss_and_never_an_error(start):
     assert os.path.getsize(server.folder + "/data/data.mdb") <= 8 << 20
     # The writer may still be at work on what came before, and then takes nothing new.
     wait_until(lambda: server.chat("Hello").cache == "hit", "nothing is kept any more")
+    # What is new goes in, large as it is: something old has made room.
+    large = "The last one %s" % os.urandom(60000).hex()
+    wait_until(lambda: server.chat(large).cache == "hit", "nothing large is kept any more")
 
 
 # ---- wrong answers ----------------------------------------------------------------------

@@ -62,6 +62,7 @@ class Upstream:
         self.number = 0
         self.broken_pipes = 0
         self.rejected_keys = set()
+        self.extra_members = {}  # of chat replies
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.url = "http://127.0.0.1:%d" % self.listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -227,6 +228,7 @@ class Upstream:
             reply["choices"][0]["message"] = {"role": "assistant", "content": text, "refusal": None}
         else:
             reply["choices"][0]["text"] = text
+        reply.update(self.extra_members)
         if request.wants("error-event") is not None:
             reply = error("broken inside", "server_error")
         if asked.get("stream"):

@@ -968,6 +968,116 @@ test_spans_that_contradict_each_other_are_refused(void **state)
     assert_int_equal(rp_reply_open(rp_buffer_str(&f->encoded), &f->arena, &reply), RP_ERR_CORRUPT);
 }
 
+/* ---- other wires --------------------------------------------------------------------------- */
+
+#define X_CHAT_HEAD "{\"id\":\"c\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"m\","
+#define X_CHAT_USAGE ",\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4,\"total_tokens\":7," \
+                   "\"prompt_tokens_details\":{\"cached_tokens\":1}}"
+#define X_CHOICE(message, more) \
+    "{\"index\":0,\"message\":{\"role\":\"assistant\"," message "},\"finish_reason\":\"stop\"" more "}"
+#define X_CHAT(message) X_CHAT_HEAD "\"choices\":[" X_CHOICE(message, "") "]" X_CHAT_USAGE "}"
+#define MESSAGE(content, more) \
+    "{\"id\":\"m\",\"type\":\"message\",\"role\":\"assistant\",\"model\":\"m\",\"content\":[" content \
+    "],\"stop_reason\":\"end_turn\",\"stop_sequence\":null" more \
+    ",\"usage\":{\"input_tokens\":3,\"output_tokens\":4}}"
+#define RESPONSE(parts, more) \
+    "{\"id\":\"r\",\"object\":\"response\",\"created_at\":1,\"status\":\"completed\",\"store\":false," \
+    "\"model\":\"m\",\"temperature\":0.5,\"tools\":[],\"text\":{\"format\":{\"type\":\"text\"}},\"output\":[" \
+    "{\"type\":\"message\",\"id\":\"i\",\"status\":\"completed\",\"role\":\"assistant\",\"content\":[" parts \
+    "]}" more "],\"usage\":{\"input_tokens\":3,\"output_tokens\":4,\"total_tokens\":7}}"
+#define OUTPUT_TEXT "{\"type\":\"output_text\",\"annotations\":[],\"logprobs\":[],\"text\":\"a \\\"b\\\" \\u00e9\"}"
+
+static const rp_wire text_wires[] = { RP_WIRE_CHAT, RP_WIRE_RESPONSES, RP_WIRE_MESSAGES };
+
+/* Body and stream on each wire; what comes back says the same text and totals. */
+static void
+cross(fixture *f, rp_wire wire, const char *body, bool crosses)
+{
+    rp_usage usage;
+    assert_int_equal(read_pieces(f, wire, 200, false, rp_str_of(body), 1000, &usage), RP_REPLY_GOOD);
+    const rp_reply *reply, *back;
+    assert_int_equal(rp_reply_open(rp_buffer_str(&f->encoded), &f->arena, &reply), RP_OK);
+    for (size_t i = 0; i < RP_COUNT(text_wires); i++)
+        for (int stream = 0; stream < 2; stream++) {
+            const rp_replay_options options = { .wire = text_wires[i], .stream = stream,
+                                                .include_usage = stream, .created = 5,
+                                                .id_random = { 1, 2 } };
+            if (text_wires[i] == wire)
+                continue;
+            rp_buffer_clear(&f->out);
+            const rp_status status = rp_reply_replay(reply, &options, &f->out);
+            if (!crosses) {
+                if (status != RP_ERR_UNSUPPORTED)
+                    fail_msg("crossed to %s: %s", rp_wire_name(text_wires[i]), body);
+                assert_int_equal(f->out.len, 0);
+                continue;
+            }
+            assert_int_equal(status, RP_OK);
+            fixture *again;
+            set_up((void **)&again);
+            assert_int_equal(read_pieces(again, text_wires[i], 200, stream, rp_buffer_str(&f->out), 1000,
+                                         &usage), RP_REPLY_GOOD);
+            assert_int_equal(rp_reply_open(rp_buffer_str(&again->encoded), &again->arena, &back), RP_OK);
+            assert_str_equal(rp_reply_text(back), RP_STR("a \"b\" \303\251"));
+            assert_int_equal(usage.input_tokens, 3);
+            assert_int_equal(usage.output_tokens, 4);
+            tear_down((void **)&again);
+        }
+}
+
+static void
+test_plain_text_crosses_between_wires_and_nothing_else(void **state)
+{
+    static const struct {
+        rp_wire wire;
+        const char *body;
+        bool crosses;
+    } rows[] = {
+        { RP_WIRE_CHAT, X_CHAT("\"content\":\"a \\\"b\\\" \\u00e9\",\"refusal\":null,\"annotations\":[]"), true },
+        { RP_WIRE_CHAT, X_CHAT_HEAD "\"system_fingerprint\":\"f\",\"choices\":["
+          X_CHOICE("\"content\":\"a \\\"b\\\" \303\251\"", ",\"logprobs\":null") "]" X_CHAT_USAGE "}", true },
+        { RP_WIRE_MESSAGES, MESSAGE("{\"type\":\"text\",\"text\":\"a \\\"b\\\" \\u00e9\"}", ""), true },
+        { RP_WIRE_RESPONSES, RESPONSE(OUTPUT_TEXT, ""), true },
+        /* What the other side has no place for. */
+        { RP_WIRE_CHAT, X_CHAT("\"content\":\"a\",\"reasoning_content\":\"because\""), false },
+        { RP_WIRE_CHAT, X_CHAT("\"content\":\"a\",\"annotations\":[{\"type\":\"url_citation\"}]"), false },
+        { RP_WIRE_CHAT, X_CHAT("\"content\":[{\"type\":\"text\",\"text\":\"a\"}]"), false },
+        { RP_WIRE_CHAT, X_CHAT("\"content\":null,\"tool_calls\":[{\"id\":\"t\",\"type\":\"function\","
+                             "\"function\":{\"name\":\"f\",\"arguments\":\"{}\"}}]"), false },
+        { RP_WIRE_CHAT, X_CHAT_HEAD "\"choices\":[" X_CHOICE("\"content\":\"a\"", "") ","
+          X_CHOICE("\"content\":\"b\"", "") "]" X_CHAT_USAGE "}", false },
+        { RP_WIRE_CHAT, X_CHAT_HEAD "\"choices\":[" X_CHOICE("\"content\":\"a\"", ",\"logprobs\":{\"content\":"
+          "[{\"token\":\"a\"}]}") "]" X_CHAT_USAGE "}", false },
+        { RP_WIRE_CHAT, X_CHAT_HEAD "\"citations\":[\"x\"],\"choices\":[" X_CHOICE("\"content\":\"a\"", "") "]"
+          X_CHAT_USAGE "}", false },
+        { RP_WIRE_MESSAGES, MESSAGE("{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\",\"text\":\"b\"}", ""),
+          false },
+        { RP_WIRE_MESSAGES, MESSAGE("{\"type\":\"thinking\",\"thinking\":\"h\",\"signature\":\"s\"},"
+                                    "{\"type\":\"text\",\"text\":\"a\"}", ""), false },
+        { RP_WIRE_MESSAGES, MESSAGE("{\"type\":\"text\",\"text\":\"a\",\"citations\":[{\"type\":\"x\"}]}", ""),
+          false },
+        { RP_WIRE_MESSAGES, MESSAGE("{\"type\":\"text\",\"text\":\"a\"}", ",\"container\":{\"id\":\"x\"}"), false },
+        { RP_WIRE_RESPONSES, RESPONSE(OUTPUT_TEXT "," OUTPUT_TEXT, ""), false },
+        { RP_WIRE_RESPONSES, RESPONSE(OUTPUT_TEXT, ",{\"type\":\"function_call\",\"id\":\"c\",\"call_id\":\"d\","
+                                      "\"name\":\"f\",\"arguments\":\"{}\"}"), false },
+        { RP_WIRE_RESPONSES, RESPONSE("{\"type\":\"output_text\",\"text\":\"a\",\"annotations\":"
+                                      "[{\"type\":\"url_citation\"}]}", ""), false },
+    };
+    for (size_t i = 0; i < RP_COUNT(rows); i++)
+        cross(*state, rows[i].wire, rows[i].body, rows[i].crosses);
+    /* Completions, embeddings and bare prompts have no part in it. */
+    fixture *f = *state;
+    const rp_reply *reply;
+    assert_int_equal(read_pieces(f, RP_WIRE_CHAT, 200, false, rp_str_of(X_CHAT("\"content\":\"a\"")), 1000, NULL),
+                     RP_REPLY_GOOD);
+    assert_int_equal(rp_reply_open(rp_buffer_str(&f->encoded), &f->arena, &reply), RP_OK);
+    for (int wire = 0; wire < RP_WIRE_COUNT; wire++)
+        if (wire == RP_WIRE_COMPLETIONS || wire == RP_WIRE_EMBEDDINGS || wire == RP_WIRE_PROMPT) {
+            const rp_replay_options options = { .wire = (rp_wire)wire };
+            assert_int_equal(rp_reply_replay(reply, &options, &f->out), RP_ERR_UNSUPPORTED);
+        }
+}
+
 int
 main(void)
 {
@@ -987,6 +1097,7 @@ main(void)
         cmocka_unit_test(test_pieces_end_between_words_and_never_within_a_character),
         cmocka_unit_test(test_spans_that_contradict_each_other_are_refused),
         cmocka_unit_test(test_damaged_bytes_are_refused_or_harmless),
+        cmocka_unit_test(test_plain_text_crosses_between_wires_and_nothing_else),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
