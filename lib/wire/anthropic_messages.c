@@ -185,16 +185,9 @@ messages_body(rp_reply_draft *draft, const rp_json *json)
     rp_json_walk_init(&walk, json, draft->body);
     while (rp_json_walk_next(&walk)) {
         const rp_str name = walk.child->name;
-        if (rp_str_equal(name, RP_STR("id"))) {
-            rp_draft_span(draft, RP_SPAN_ID, walk.value);
-        } else if (rp_str_equal(name, RP_STR("model"))) {
-            rp_draft_span(draft, RP_SPAN_MODEL, walk.value);
-        } else if (rp_str_equal(name, RP_STR("usage"))) {
-            if (walk.child->type != RP_JSON_OBJECT)
-                continue;
-            rp_draft_span(draft, RP_SPAN_USAGE, walk.value);
-            draft->usage = messages_usage(walk.child);
-        } else if (rp_str_equal(name, RP_STR("content"))) {
+        if (rp_draft_head_member(draft, &walk, NULL, messages_usage))
+            continue;
+        if (rp_str_equal(name, RP_STR("content"))) {
             verdict = read_blocks(draft, walk.child, walk.value);
             if (verdict != RP_REPLY_GOOD)
                 return verdict;

@@ -13,16 +13,6 @@ static const rp_conversation_kind chat_conversation = { .text_type = "text" };
 
 /* ---- requests ---------------------------------------------------------------------------- */
 
-static void
-lower_by_tool(rp_request_draft *draft, const rp_json *tools)
-{
-    for (uint32_t i = 0; tools->type == RP_JSON_ARRAY && i < tools->count; i++) {
-        const rp_str type = rp_json_string(rp_json_get(&tools->children[i], "type"));
-        if (!rp_str_equal(type, RP_STR("function")) && !rp_str_equal(type, RP_STR("custom")))
-            rp_request_lower(draft, RP_TIER_NONE, "hosted-tool");
-    }
-}
-
 static bool
 chat_member(rp_request_draft *draft, const rp_json *member)
 {
@@ -31,8 +21,7 @@ chat_member(rp_request_draft *draft, const rp_json *member)
         return true;
     }
     if (rp_str_equal(member->name, RP_STR("tools"))) {
-        lower_by_tool(draft, member);
-        rp_request_tools_field(draft, member->name, member);
+        rp_openai_tools(draft, member);
         return true;
     }
     return false;

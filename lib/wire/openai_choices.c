@@ -27,6 +27,17 @@ rp_reply_member_is_empty(const rp_json *value)
            ((value->type == RP_JSON_ARRAY || value->type == RP_JSON_OBJECT) && value->count == 0);
 }
 
+void
+rp_openai_tools(rp_request_draft *draft, const rp_json *tools)
+{
+    for (uint32_t i = 0; tools->type == RP_JSON_ARRAY && i < tools->count; i++) {
+        const rp_str type = rp_json_string(rp_json_get(&tools->children[i], "type"));
+        if (!rp_str_equal(type, RP_STR("function")) && !rp_str_equal(type, RP_STR("custom")))
+            rp_request_lower(draft, RP_TIER_NONE, "hosted-tool");
+    }
+    rp_request_tools_field(draft, tools->name, tools);
+}
+
 rp_reply_verdict
 rp_openai_finish(const rp_json *finish_reason)
 {
@@ -74,20 +85,9 @@ rp_openai_body(rp_reply_draft *draft, const rp_json *json, rp_openai_choice *eac
     rp_json_walk_init(&walk, json, draft->body);
     while (rp_json_walk_next(&walk)) {
         const rp_str name = walk.child->name;
-        if (rp_str_equal(name, RP_STR("id"))) {
-            rp_draft_span(draft, RP_SPAN_ID, walk.value);
-        } else if (rp_str_equal(name, RP_STR("created"))) {
-            rp_draft_span(draft, RP_SPAN_CREATED, walk.value);
-            if (!rp_json_to_int64(walk.child, &draft->created))
-                draft->created = 0;
-        } else if (rp_str_equal(name, RP_STR("model"))) {
-            rp_draft_span(draft, RP_SPAN_MODEL, walk.value);
-        } else if (rp_str_equal(name, RP_STR("usage"))) {
-            if (walk.child->type != RP_JSON_OBJECT)
-                continue;
-            rp_draft_span(draft, RP_SPAN_USAGE, walk.value);
-            draft->usage = rp_openai_usage(walk.child);
-        } else if (rp_str_equal(name, RP_STR("choices"))) {
+        if (rp_draft_head_member(draft, &walk, "created", rp_openai_usage))
+            continue;
+        if (rp_str_equal(name, RP_STR("choices"))) {
             verdict = read_choices(draft, walk.child, walk.value, each);
             if (verdict != RP_REPLY_GOOD)
                 return verdict;

@@ -11,6 +11,9 @@
 rp_usage rp_openai_usage(const rp_json *usage);
 #define RP_OPENAI_ZERO_USAGE "{\"prompt_tokens\":0,\"completion_tokens\":0,\"total_tokens\":0}"
 
+/* The member `tools`: a field, and a reason if the service runs one of them itself. */
+void rp_openai_tools(rp_request_draft *draft, const rp_json *tools);
+
 /* True if a member says nothing that a reader could miss: null, [] or {}. */
 bool rp_reply_member_is_empty(const rp_json *value);
 

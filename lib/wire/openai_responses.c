@@ -21,16 +21,6 @@ static const rp_conversation_kind responses_conversation = {
 
 /* ---- requests ---------------------------------------------------------------------------- */
 
-static void
-lower_by_tool(rp_request_draft *draft, const rp_json *tools)
-{
-    for (uint32_t i = 0; tools->type == RP_JSON_ARRAY && i < tools->count; i++) {
-        const rp_str type = rp_json_string(rp_json_get(&tools->children[i], "type"));
-        if (!rp_str_equal(type, RP_STR("function")) && !rp_str_equal(type, RP_STR("custom")))
-            rp_request_lower(draft, RP_TIER_NONE, "hosted-tool");
-    }
-}
-
 static bool
 responses_member(rp_request_draft *draft, const rp_json *member)
 {
@@ -39,8 +29,7 @@ responses_member(rp_request_draft *draft, const rp_json *member)
         return true;
     }
     if (rp_str_equal(member->name, RP_STR("tools"))) {
-        lower_by_tool(draft, member);
-        rp_request_tools_field(draft, member->name, member);
+        rp_openai_tools(draft, member);
         return true;
     }
     if (rp_str_equal(member->name, RP_STR("prompt")) && !rp_json_is_idle(member)) {
@@ -181,20 +170,9 @@ responses_body(rp_reply_draft *draft, const rp_json *json)
     rp_json_walk_init(&walk, json, draft->body);
     while (rp_json_walk_next(&walk)) {
         const rp_str name = walk.child->name;
-        if (rp_str_equal(name, RP_STR("id"))) {
-            rp_draft_span(draft, RP_SPAN_ID, walk.value);
-        } else if (rp_str_equal(name, RP_STR("created_at"))) {
-            rp_draft_span(draft, RP_SPAN_CREATED, walk.value);
-            if (!rp_json_to_int64(walk.child, &draft->created))
-                draft->created = 0;
-        } else if (rp_str_equal(name, RP_STR("model"))) {
-            rp_draft_span(draft, RP_SPAN_MODEL, walk.value);
-        } else if (rp_str_equal(name, RP_STR("usage"))) {
-            if (walk.child->type != RP_JSON_OBJECT)
-                continue;
-            rp_draft_span(draft, RP_SPAN_USAGE, walk.value);
-            draft->usage = rp_openai_usage(walk.child);
-        } else if (rp_str_equal(name, RP_STR("output"))) {
+        if (rp_draft_head_member(draft, &walk, "created_at", rp_openai_usage))
+            continue;
+        if (rp_str_equal(name, RP_STR("output"))) {
             verdict = read_output(draft, walk.child, walk.value);
             if (verdict != RP_REPLY_GOOD)
                 return verdict;

@@ -80,6 +80,30 @@ encode(const rp_reply_draft *draft, rp_wire wire, rp_buffer *out)
     rp_buffer_append(out, draft->body);
 }
 
+bool
+rp_draft_head_member(rp_reply_draft *draft, const rp_json_walk *walk, const char *created,
+                     rp_usage (*usage_of)(const rp_json *usage))
+{
+    const rp_str name = walk->child->name;
+    if (rp_str_equal(name, RP_STR("id"))) {
+        rp_draft_span(draft, RP_SPAN_ID, walk->value);
+    } else if (created && rp_str_equal(name, rp_str_of(created))) {
+        rp_draft_span(draft, RP_SPAN_CREATED, walk->value);
+        if (!rp_json_to_int64(walk->child, &draft->created))
+            draft->created = 0;
+    } else if (rp_str_equal(name, RP_STR("model"))) {
+        rp_draft_span(draft, RP_SPAN_MODEL, walk->value);
+    } else if (rp_str_equal(name, RP_STR("usage"))) {
+        if (walk->child->type != RP_JSON_OBJECT)
+            return true; /* null until the end of a stream */
+        rp_draft_span(draft, RP_SPAN_USAGE, walk->value);
+        draft->usage = usage_of(walk->child);
+    } else {
+        return false;
+    }
+    return true;
+}
+
 rp_reply_verdict
 rp_reply_from_draft(rp_wire wire, rp_str body, unsigned flags, rp_json_reader *json_reader,
                     rp_buffer *out, rp_usage *usage)

@@ -6,6 +6,7 @@
 #ifndef RP_WIRE_WIRE_INTERNAL_H
 #define RP_WIRE_WIRE_INTERNAL_H
 
+#include "json/span.h"
 #include "wire/wire.h"
 
 /* ---- requests -------------------------------------------------------------------- */
@@ -107,6 +108,11 @@ typedef struct rp_reply_draft {
 
 /* `bytes` lies within draft->body. */
 void rp_draft_span(rp_reply_draft *draft, rp_span_kind kind, rp_str bytes);
+
+/* Note the members that replies of all protocols have: id, created (under this name; NULL:
+ * none), model, usage. False: it is another member. */
+bool rp_draft_head_member(rp_reply_draft *draft, const rp_json_walk *walk, const char *created,
+                          rp_usage (*usage_of)(const rp_json *usage));
 
 /* Judge a body and append it, encoded, to *out if it is good; else nothing. */
 rp_reply_verdict rp_reply_from_draft(rp_wire wire, rp_str body, unsigned flags,

@@ -231,7 +231,7 @@ def test_without_configuration_a_doubtful_likeness_is_a_miss(start, encoder):
     server.accept()
     server.chat("How do I learn to play the piano?")
     server.wait_for_metric("reprise_vectors", 1)
-    asked = "How do I learn to play the violin?"
+    asked = "What is a good way of learning the piano?"
     assert 0.5 < nearest(server, asked)["similarity"] < 0.95
     assert server.chat(asked).cache == "miss"
 
