@@ -11,7 +11,7 @@
 #include <stdio.h>
 
 /* Measured: docs/policies.md, "Gates". */
-static const float NUMBER_NEAR = 0.6f, DATE_NEAR = 0.65f, NEGATION_NEAR = 0.7f,
+static const float NUMBER_NEAR = 0.6f, ADDED_NEAR = 0.5f, DATE_NEAR = 0.65f, NEGATION_NEAR = 0.7f,
                    ANTONYM_NEAR = 0.65f;
 
 const uint32_t RP_GATES_DEFAULT = ((1u << RP_GATE_COUNT) - 1) & ~(1u << RP_GATE_STRICT);
@@ -110,6 +110,45 @@ is_date(const rp_quantity *q)
     return q->kind != RP_QUANTITY_NUMBER;
 }
 
+/* Words that a quantity may replace or bring along without adding a meaning of its own:
+ * grammar, units, "some", "other". */
+static bool
+is_beside_quantity(const rp_word *word)
+{
+    return word->flags & RP_WORD_QUANTITY
+           || rp_word_has(word, RP_LEX_FUNCTION | RP_LEX_PREPOSITION | RP_LEX_AUXILIARY
+                                    | RP_LEX_FILLER | RP_LEX_MODIFIER | RP_LEX_UNIT)
+           || rp_word_is_one_of(word, "some several many few certain other another");
+}
+
+/* A repair ("in 1999, no wait, 1989") brings a number that does not count. */
+static bool
+is_repair(const rp_word *word)
+{
+    return rp_word_is_one_of(word, "no sorry uh um er wait rather oops");
+}
+
+static bool
+has_only_such_words(const rp_leftover *left)
+{
+    if (left->is_cut)
+        return false;
+    for (size_t i = 0; i < left->count; i++)
+        if (!left->elsewhere[i]
+            && (!is_beside_quantity(left->words[i]) || is_repair(left->words[i])))
+            return false;
+    return true;
+}
+
+/* One side has a number more, and nothing else differs: "in 30 days", "12 red cars". A
+ * date more often narrows nothing ("this year"): noted. */
+static bool
+is_added(const rp_comparison *c, const rp_quantity *single)
+{
+    return !single->weak && !is_date(single) && c->alignment.ratio >= ADDED_NEAR
+           && has_only_such_words(&c->left_a) && has_only_such_words(&c->left_b);
+}
+
 /* A swap: each side has a quantity of this gate that the other lacks. "One" and
  * "first" are often no numbers: they count only against another in the same place,
  * which is approximated by a partner that is not weak as well. */
@@ -135,7 +174,9 @@ compare_quantities(rp_comparison *c)
             continue;
         const bool swapped = extra_a && extra_b && !(extra_a->weak && extra_b->weak);
         const bool near = c->alignment.ratio >= (dates ? DATE_NEAR : NUMBER_NEAR);
-        rp_gate_say(c, dates ? RP_GATE_DATE : RP_GATE_NUMBER, near && swapped,
+        const rp_quantity *single = extra_a && extra_b ? NULL : extra_a ? extra_a : extra_b;
+        const bool added = single && is_added(c, single);
+        rp_gate_say(c, dates ? RP_GATE_DATE : RP_GATE_NUMBER, (near && swapped) || added,
                extra_a ? text_of_quantity(a, extra_a) : RP_STR(""),
                extra_b ? text_of_quantity(b, extra_b) : RP_STR(""));
     }

@@ -89,6 +89,35 @@ test_a_changed_quantity_fires(void **state)
     expect_fires(rows, RP_COUNT(rows));
 }
 
+/* One side has a number more, and nothing else differs. */
+static void
+test_an_added_number_fires_where_nothing_else_differs(void **state)
+{
+    (void)state;
+    static const pair rows[] = {
+        { "learn guitar", "learn guitar in 30 days", RP_GATE_NUMBER },
+        { "How can I learn guitar?", "How can I learn guitar in 30 days?", RP_GATE_NUMBER },
+        { "A rink has 12 red cars. How many are left?", "A rink has some red cars. How many are left?",
+          RP_GATE_NUMBER },
+        { "the best phone under 12000", "the best phone", RP_GATE_NUMBER },
+    };
+    expect_fires(rows, RP_COUNT(rows));
+    static const pair silent[] = {
+        /* Another word differs as well: rewording, where a number is often implied. */
+        { "How do I become rich quickly?", "How does one person earn 2 million dollars?", 0 },
+        { "Who led in 1989?", "Who led in 1999, no wait, in 1989?", 0 }, /* a repair */
+        { "is there one way to do it", "is there a way to do it", 0 }, /* hardly a number */
+        { "what is the weather", "what is the weather on monday", 0 }, /* a date: noted */
+    };
+    for (size_t i = 0; i < RP_COUNT(silent); i++) {
+        const rp_gate_report got = compare(silent[i].a, silent[i].b,
+                                           (rp_gate_options){ .enabled = 1u << RP_GATE_NUMBER | 1u << RP_GATE_DATE });
+        if (got.fired)
+            print_error("fired: %s | %s\n", silent[i].a, silent[i].b);
+        assert_int_equal(got.fired, 0);
+    }
+}
+
 static void
 test_the_same_quantity_written_differently_is_silent(void **state)
 {
@@ -435,6 +464,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_changed_quantity_fires),
+        cmocka_unit_test(test_an_added_number_fires_where_nothing_else_differs),
         cmocka_unit_test(test_the_same_quantity_written_differently_is_silent),
         cmocka_unit_test(test_a_negation_or_an_opposite_fires),
         cmocka_unit_test(test_agreement_in_other_words_is_silent),
