@@ -1,14 +1,19 @@
 /* adaptive.c - one threshold per stratum, moved by outcomes.
  *
- * The plainest policy that learns: outcomes are counted by similarity, each with weight
- * 1 / probability of having been seen, and fade. The threshold is the least similarity
- * above which the counted wrong answers, plus one that might come next, stay within the
- * bound:  (wrong above + 1) / (requests + 1) <= error_max  - conformal risk control
- * (arXiv:2208.02814) on the raw counts - and within hit_error_max of the hits there. If
- * there is none, nothing but an equal text hits. A share `audit` of the hits goes
- * upstream, so that the region above the threshold keeps being seen. Similarity is all
- * it looks at; gates bar as everywhere. It steers by the bound and does not promise it:
- * the threshold is chosen on the very counts that justify it. */
+ * The plainest policy that learns, and the only evidence it weighs is similarity (gates
+ * bar as everywhere). Requests, outcomes and wrong outcomes are counted by similarity and
+ * fade. Above a threshold t the share of wrong ones is at most the upper limit
+ * U(wrong, outcomes) = (90 % limit of a Poisson mean) / outcomes; the threshold is the
+ * lowest with
+ *
+ *     requests above t * U <= error_max * requests   and   U <= hit_error_max
+ *
+ * for itself and for every higher one that could be judged. Outcomes above it come from the share
+ * `audit` of hits that goes upstream, so the limit is wide and the threshold stays high: that is the
+ * price of counting where `calibrated` has a model. If no threshold qualifies, nothing
+ * but an equal text hits. No published algorithm is behind it: the paper that is
+ * sometimes cited for it, arXiv:2508.07675, chooses what to keep. */
+#include "logistic.h"
 #include "policy_internal.h"
 #include "strata.h"
 
@@ -17,9 +22,11 @@
 enum { BINS = 201, OUTCOMES_MIN = 100 };
 static const double FADE = 1 - 1.0 / 3000; /* per request; a guess */
 static const double COLD_SIMILARITY = 0.98;
+static const double CONFIDENCE = 0.9;
 
 typedef struct adaptive_block {
-    double wrong[BINS], asked[BINS]; /* similarity 0 .. 1 in steps of .005, faded */
+    /* Similarity 0 .. 1 in steps of .005, faded. */
+    double wrong[BINS], known[BINS], asked[BINS];
     double requests;
     uint64_t outcomes;
 } adaptive_block;
@@ -36,14 +43,19 @@ find_threshold(const adaptive_block *block, double error_max, double hit_error_m
 {
     if (block->outcomes < OUTCOMES_MIN)
         return COLD_SIMILARITY;
-    double wrong = 0, asked = 0, threshold = 2;
+    double wrong = 0, known = 0, asked = 0, threshold = 2;
     for (size_t bin = BINS; bin-- > 0;) {
         wrong += block->wrong[bin];
+        known += block->known[bin];
         asked += block->asked[bin];
-        if (wrong + 1 > error_max * (block->requests + 1))
-            break;
-        if (wrong <= hit_error_max * asked)
+        if (known <= 0)
+            continue;
+        const double share = fmin(1, rp_poisson_upper(wrong, CONFIDENCE) / known);
+        const bool within = share * asked <= error_max * block->requests && share <= hit_error_max;
+        if (within)
             threshold = (double)bin / (BINS - 1);
+        else if (threshold <= 1)
+            break; /* as low as it goes without a gap */
     }
     return threshold;
 }
@@ -53,6 +65,7 @@ fade(adaptive_block *block)
 {
     for (size_t bin = 0; bin < BINS; bin++) {
         block->wrong[bin] *= FADE;
+        block->known[bin] *= FADE;
         block->asked[bin] *= FADE;
     }
     block->requests = block->requests * FADE + 1;
@@ -120,9 +133,11 @@ observe(rp_policy *policy, const rp_outcome *outcome)
     adaptive_block *block = rp_strata_get(policy->state, outcome->stratum);
     if (!block)
         return;
+    const size_t bin = bin_of(outcome->candidate.similarity);
     block->outcomes++;
+    block->known[bin]++;
     if (!outcome->right)
-        block->wrong[bin_of(outcome->candidate.similarity)] += fmin(100, 1 / outcome->probability);
+        block->wrong[bin]++;
 }
 
 static rp_status
@@ -149,22 +164,29 @@ size_bytes(const rp_policy *policy)
     return sizeof(rp_strata) + rp_strata_size_bytes(policy->state);
 }
 
-/* u64 strata; each u64 stratum, u64 outcomes, then wrong, asked and requests as f64. */
+/* One number of a block, in the order in which blocks are saved. */
+static double *
+number_of(adaptive_block *block, size_t at)
+{
+    double *const parts[] = { block->wrong, block->known, block->asked };
+    return at < 3 * BINS ? &parts[at / BINS][at % BINS] : &block->requests;
+}
+
+enum { NUMBERS = 3 * BINS + 1, ROW = 16 + 8 * NUMBERS };
+
+/* u64 strata; each u64 stratum, u64 outcomes, then wrong, known, asked, requests as f64. */
 static void
 save(const rp_policy *policy, rp_buffer *out)
 {
     const rp_strata *strata = policy->state;
     rp_buffer_append_le64(out, strata->count);
     for (size_t i = 0; i < strata->count; i++) {
-        const adaptive_block *block = rp_strata_at(strata, i);
+        adaptive_block *block = rp_strata_at(strata, i);
         rp_buffer_append_le64(out, rp_strata_key(strata, i));
         rp_buffer_append_le64(out, block->outcomes);
-        for (size_t k = 0; k < 2 * BINS + 1; k++) {
+        for (size_t k = 0; k < NUMBERS; k++) {
             uint64_t bits;
-            const double value = k < BINS       ? block->wrong[k]
-                                 : k < 2 * BINS ? block->asked[k - BINS]
-                                                : block->requests;
-            memcpy(&bits, &value, sizeof bits);
+            memcpy(&bits, number_of(block, k), sizeof bits);
             rp_buffer_append_le64(out, bits);
         }
     }
@@ -173,7 +195,6 @@ save(const rp_policy *policy, rp_buffer *out)
 static bool
 read_blocks(rp_strata *strata, rp_str bytes)
 {
-    enum { ROW = 16 + 8 * (2 * BINS + 1) };
     if (bytes.len < 8)
         return false;
     const uint64_t count = rp_load_le64(bytes.ptr);
@@ -185,14 +206,11 @@ read_blocks(rp_strata *strata, rp_str bytes)
         if (!block)
             return false;
         block->outcomes = rp_load_le64(row + 8);
-        for (size_t k = 0; k < 2 * BINS + 1; k++) {
+        for (size_t k = 0; k < NUMBERS; k++) {
             const uint64_t bits = rp_load_le64(row + 16 + 8 * k);
-            double value;
-            memcpy(&value, &bits, sizeof value);
-            if (!(value >= 0 && isfinite(value)))
+            memcpy(number_of(block, k), &bits, sizeof bits);
+            if (!(*number_of(block, k) >= 0 && isfinite(*number_of(block, k))))
                 return false;
-            *(k < BINS ? &block->wrong[k] : k < 2 * BINS ? &block->asked[k - BINS]
-                                                         : &block->requests) = value;
         }
     }
     return true;
@@ -218,7 +236,7 @@ const rp_policy_kind rp_policy_adaptive = {
     .keys = RP_KEY_ERROR_MAX | RP_KEY_HIT_ERROR_MAX | RP_KEY_MIN_SIMILARITY | RP_KEY_VERIFIER_MIN
             | RP_KEY_AUDIT,
     .min_similarity = -1,
-    .version = 1,
+    .version = 2,
     .create = create,
     .destroy = destroy,
     .decide = decide,

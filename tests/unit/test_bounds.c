@@ -73,8 +73,7 @@ limit(double error_max, int requests)
     return error_max * requests + 4.8 * sqrt(error_max * requests);
 }
 
-/* The first two promise the bound; `adaptive` only steers by it (its cut is chosen on
- * the counts that it is judged by) and is tested where that is enough. */
+/* The first two get a share of hits that is tested; `adaptive` keeps its bound with few. */
 static const char *const learned[] = { "calibrated", "verified-plus", "adaptive" };
 static const double bounds[] = { 0.005, 0.01, 0.02, 0.05 };
 
