@@ -108,7 +108,7 @@ measure_policy(const char *name, policy_row *row)
     rp_random_init(&random, 1);
     /* Learn first, so that decisions are those of a policy in use. */
     int64_t observe_ns = 0, decide_ns = 0;
-    size_t observed = 0, decided = 0;
+    size_t observed = 0, decided = 0, small = 0;
     for (int step = 0; step < STEPS; step++) {
         rp_candidate candidates[CANDIDATES];
         rp_decision decision;
@@ -126,16 +126,20 @@ measure_policy(const char *name, policy_row *row)
                                      .similarity_second = candidates[1].similarity, .right = right,
                                      .served = decision.verdict == RP_HIT,
                                      .source = decision.verdict == RP_HIT ? RP_OUTCOME_AUDIT : RP_OUTCOME_MISS,
-                                     .probability = decision.verdict == RP_HIT ? 0.1 : 1 };
+                                     .probability = decision.verdict == RP_HIT ? 0.1 : 1,
+                                     .agreement = decision.agreement,
+                                     .entry = 1 + rp_random_below(&random, ENTRIES) };
         start = rp_thread_cpu_ns();
         rp_policy_observe(policy, &outcome);
         observe_ns += rp_thread_cpu_ns() - start;
         observed++;
+        if (observed == 1)
+            small = rp_policy_size_bytes(policy); /* what a stratum costs, whatever it holds */
     }
     const double clock_us = 0.02; /* what reading the clock itself costs, about */
     row->decide_us = fmax(0, (double)decide_ns / 1e3 / (double)decided - clock_us);
     row->observe_us = observed ? fmax(0, (double)observe_ns / 1e3 / (double)observed - clock_us) : 0;
-    row->bytes_per_entry = (double)rp_policy_size_bytes(policy) / ENTRIES;
+    row->bytes_per_entry = (double)(rp_policy_size_bytes(policy) - small) / ENTRIES;
     rp_policy_free(policy);
     return true;
 }

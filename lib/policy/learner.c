@@ -17,7 +17,7 @@ enum {
 
 static const double RISK_LEAST = 1e-4;   /* the left end of the bins */
 static const double PRIOR_WEIGHT = 8;    /* outcomes that the pooled model is worth; a guess */
-static const double INFLATION_CONFIDENCE = 0.7; /* measured: docs/policies.md */
+static const double INFLATION_CONFIDENCE = 0.75; /* measured: docs/policies.md */
 static const double INFLATION_PRIOR = 5;         /* explored wrongs that prior belief is worth */
 static const double INFLATION_LEAST = 0.5;
 static const double HINKLEY_SLACK = 0.05, HINKLEY_MAX = 12; /* guesses: a shift of 5 % is none */

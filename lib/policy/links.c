@@ -22,7 +22,21 @@ rp_links_fini(rp_links *links)
 static size_t
 home_of(const rp_links *links, rp_entry_id id)
 {
-    return (size_t)(id * 0x9e3779b97f4a7c15u >> 20) & (links->capacity - 1);
+    const uint64_t spread = id * 0x9e3779b97f4a7c15u >> 32;
+    return (size_t)(spread * links->capacity >> 32); /* capacities are no powers of two */
+}
+
+static size_t
+next_of(const rp_links *links, size_t at)
+{
+    return at + 1 == links->capacity ? 0 : at + 1;
+}
+
+/* Steps from one place to another, round the end. */
+static size_t
+steps_between(const rp_links *links, size_t from, size_t to)
+{
+    return to >= from ? to - from : to + links->capacity - from;
 }
 
 /* The row of an entry, or the free one where it would stand. */
@@ -31,14 +45,14 @@ find_row(const rp_links *links, rp_entry_id id)
 {
     size_t at = home_of(links, id);
     while (links->rows[at].id && links->rows[at].id != id)
-        at = (at + 1) & (links->capacity - 1);
+        at = next_of(links, at);
     return &links->rows[at];
 }
 
 static bool
 grow(rp_links *links)
 {
-    rp_links larger = { .capacity = links->capacity ? links->capacity * 2 : CAPACITY_MIN,
+    rp_links larger = { .capacity = links->capacity + links->capacity / 4 + CAPACITY_MIN,
                         .count = links->count };
     larger.rows = calloc(larger.capacity, sizeof *larger.rows);
     if (!larger.rows)
@@ -97,11 +111,10 @@ rp_links_forget(rp_links *links, rp_entry_id id)
         return;
     links->count--;
     /* Close the gap: move back whatever would not be found across it. */
-    const size_t mask = links->capacity - 1;
     size_t hole = (size_t)(row - links->rows);
-    for (size_t at = (hole + 1) & mask; links->rows[at].id; at = (at + 1) & mask) {
+    for (size_t at = next_of(links, hole); links->rows[at].id; at = next_of(links, at)) {
         const size_t home = home_of(links, links->rows[at].id);
-        if (((at - home) & mask) >= ((at - hole) & mask)) {
+        if (steps_between(links, home, at) >= steps_between(links, hole, at)) {
             links->rows[hole] = links->rows[at];
             hole = at;
         }

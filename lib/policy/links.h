@@ -7,7 +7,7 @@
  *
  * An entry that was never linked has no row and is a group of its own. A forgotten
  * entry takes only what hung on its row: its group may fall into two, which loses
- * evidence and never invents any. 16 bytes a row, 37 bytes an entry at most.
+ * evidence and never invents any. 16 bytes a row, 25 bytes an entry at most.
  *
  * Threads: used by one thread at a time. */
 #ifndef RP_POLICY_LINKS_H

@@ -41,7 +41,21 @@ rp_observations_fini(rp_observation_table *table)
 static size_t
 home_of(const rp_observation_table *table, rp_entry_id id)
 {
-    return (size_t)(id * 0x9e3779b97f4a7c15u >> 20) & (table->capacity - 1);
+    const uint64_t spread = id * 0x9e3779b97f4a7c15u >> 32;
+    return (size_t)(spread * table->capacity >> 32); /* capacities are no powers of two */
+}
+
+static size_t
+next_of(const rp_observation_table *table, size_t at)
+{
+    return at + 1 == table->capacity ? 0 : at + 1;
+}
+
+/* Steps from one place to another, round the end. */
+static size_t
+steps_between(const rp_observation_table *table, size_t from, size_t to)
+{
+    return to >= from ? to - from : to + table->capacity - from;
 }
 
 static rp_observation_slot *
@@ -49,7 +63,7 @@ find_slot(const rp_observation_table *table, rp_entry_id id)
 {
     size_t at = home_of(table, id);
     while (table->slots[at].id && table->slots[at].id != id)
-        at = (at + 1) & (table->capacity - 1);
+        at = next_of(table, at);
     return &table->slots[at];
 }
 
@@ -57,7 +71,7 @@ static bool
 grow(rp_observation_table *table)
 {
     rp_observation_table larger = *table;
-    larger.capacity = table->capacity ? table->capacity * 2 : 64;
+    larger.capacity = table->capacity + table->capacity / 4 + 64;
     larger.slots = calloc(larger.capacity, sizeof *larger.slots);
     if (!larger.slots)
         return false;
@@ -162,11 +176,10 @@ rp_observations_forget(rp_observation_table *table, rp_entry_id id)
     free(slot->packed);
     table->count--;
     /* Close the gap: move back whatever would not be found across it. */
-    const size_t mask = table->capacity - 1;
     size_t hole = (size_t)(slot - table->slots);
-    for (size_t at = (hole + 1) & mask; table->slots[at].id; at = (at + 1) & mask) {
+    for (size_t at = next_of(table, hole); table->slots[at].id; at = next_of(table, at)) {
         const size_t home = home_of(table, table->slots[at].id);
-        if (((at - home) & mask) >= ((at - hole) & mask)) {
+        if (steps_between(table, home, at) >= steps_between(table, hole, at)) {
             table->slots[hole] = table->slots[at];
             hole = at;
         }

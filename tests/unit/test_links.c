@@ -42,7 +42,7 @@ test_groups_are_those_of_a_plain_union(void **state)
         rp_links_join(&links, i, i + 1);
     assert_int_equal(rp_links_group(&links, 10001), rp_links_group(&links, 12000));
     print_message("%.1f bytes a linked entry\n", (double)rp_links_size_bytes(&links) / (double)links.count);
-    assert_true(rp_links_size_bytes(&links) <= 37 * links.count);
+    assert_true(rp_links_size_bytes(&links) <= 25 * links.count);
     rp_links_fini(&links);
 }
 
