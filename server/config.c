@@ -719,7 +719,7 @@ set_route_defaults(rp_route_config *route)
         .exact = true,
         .collision_check = RP_COLLISION_CHECK_HITS,
         .semantic = true,
-        .policy = "static:min_similarity=0.95",
+        .policy = "calibrated",
         .error_max = NAN,
         .min_similarity = NAN,
         .ttl_us = 24 * 3600 * 1000000ll,

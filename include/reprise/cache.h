@@ -48,7 +48,7 @@ typedef struct rp_cache_options {
     const char *verifier;     /* folder or name of a cross-encoder (reprise/verify.h), asked where
                                  a policy is not sure; NULL: there is none */
     const rp_encoder_options *verifier_options; /* may be NULL */
-    const char *policy;       /* SPEC (reprise/policy.h); NULL: "static:min_similarity=0.95" */
+    const char *policy;       /* SPEC (reprise/policy.h); NULL: "calibrated" */
     double error_max;         /* 0: the policy's default */
     rp_cache_mode mode;
     uint64_t disk_max, memory_max; /* bytes; 0: 20 GiB and 2 GiB */

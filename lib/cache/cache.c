@@ -28,7 +28,7 @@ enum {
     TTL_DEFAULT_S = 86400
 };
 #define MEMORY_DEFAULT ((uint64_t)2 << 30)
-static const char default_policy[] = "static:min_similarity=0.95";
+static const char default_policy[] = "calibrated";
 
 void
 rp_cache_warn(rp_cache *cache, const char *format, ...)

@@ -113,5 +113,7 @@ def test_bound_and_audits_are_those_of_the_route(busy):
     assert math.isnan(seen['reprise_error_rate_estimate{route="main"}'])
 
 
-def test_a_policy_without_a_bound_claims_none(proxy):
-    assert not [name for name in Admin(proxy).metrics() if name.startswith("reprise_error_rate_bound")]
+def test_a_policy_without_a_bound_claims_none(start):
+    proxy = start("routes: [ { name: main, cache: { policy: static } } ]")
+    bounds = {name for name in Admin(proxy).metrics() if name.startswith("reprise_error_rate_bound")}
+    assert bounds == {'reprise_error_rate_bound{route="default"}'}  # the shipped policy has one
