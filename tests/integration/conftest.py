@@ -1,5 +1,6 @@
 """Fixtures of the integration tests."""
 import os
+import signal
 import sys
 
 import pytest
@@ -8,6 +9,10 @@ sys.path.insert(0, os.path.dirname(__file__))
 
 from proxy import Proxy  # noqa: E402
 from upstream import Upstream  # noqa: E402
+
+# Whoever runs the tests in the background may have had SIGINT ignored, and programs that are
+# started here would inherit that; some tests interrupt them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
