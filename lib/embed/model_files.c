@@ -111,28 +111,56 @@ choose_kernels(const char *tier, rp_class class, const rp_kernels **out, rp_erro
     return rp_fail(error, RP_ERR_UNSUPPORTED, "there are no kernels '%s' on this machine", tier);
 }
 
-static rp_status
-open_tokenizer(rp_model_files *files, const model_place *place, rp_error *error)
+/* Reading a tokenizer takes as long as a fifth of the weights: it has a thread of its own. */
+typedef struct tokenizer_task {
+    const char *path;
+    rp_tokenizer *tokenizer; /* given to the files */
+    uint8_t hash[32];
+    rp_error error;
+    rp_status status;
+    pthread_t thread;
+    bool beside;
+} tokenizer_task;
+
+static void *
+read_tokenizer(void *context)
 {
-    const rp_model_config *config = rp_model_get_config(files->model);
+    tokenizer_task *task = context;
     rp_file_map map;
-    rp_status status = rp_file_map_open(place->tokenizer, &map, error);
-    if (status)
-        return status;
     rp_error why = { { 0 } };
+    task->status = rp_file_map_open(task->path, &map, &task->error);
+    if (task->status)
+        return NULL;
     const rp_str json = { map.ptr, map.len };
-    status = rp_tokenizer_parse(json, &files->tokenizer, &why);
-    if (status)
-        (void)rp_fail(error, status, "%s: %s", place->tokenizer, why.text);
+    task->status = rp_tokenizer_parse(json, &task->tokenizer, &why);
+    if (task->status)
+        (void)rp_fail(&task->error, task->status, "%s: %s", task->path, why.text);
     else
-        rp_sha256_of(json, files->tokenizer_hash);
+        rp_sha256_of(json, task->hash);
     rp_file_map_close(&map);
-    if (status)
-        return status;
-    if (rp_tokenizer_vocabulary_size(files->tokenizer) > config->vocabulary)
+    return NULL;
+}
+
+static rp_status
+finish_tokenizer(tokenizer_task *task, rp_model_files *files, rp_error *error)
+{
+    if (task->beside)
+        pthread_join(task->thread, NULL);
+    else
+        read_tokenizer(task);
+    files->tokenizer = task->tokenizer;
+    memcpy(files->tokenizer_hash, task->hash, sizeof files->tokenizer_hash);
+    return task->status ? rp_fail(error, task->status, "%s", task->error.text) : RP_OK;
+}
+
+static rp_status
+check_vocabulary(const rp_model_files *files, const model_place *place, rp_error *error)
+{
+    const size_t tokens = rp_tokenizer_vocabulary_size(files->tokenizer);
+    const size_t rows = rp_model_get_config(files->model)->vocabulary;
+    if (tokens > rows)
         return rp_fail(error, RP_ERR_CORRUPT, "%s has %zu tokens, the model %zu",
-                       place->tokenizer, rp_tokenizer_vocabulary_size(files->tokenizer),
-                       config->vocabulary);
+                       place->tokenizer, tokens, rows);
     return RP_OK;
 }
 
@@ -214,11 +242,16 @@ rp_model_files_open(const char *path, const rp_encoder_options *options, bool he
         status = rp_model_config_read(place.folder, &config, error);
     if (!status)
         status = apply_options(options, head, &place, &config, error);
+    if (status)
+        return status;
+    tokenizer_task task = { .path = place.tokenizer };
+    task.beside = pthread_create(&task.thread, NULL, read_tokenizer, &task) == 0;
+    status = open_model(&place, &config, options, class_of(files.precision), &files.model, error);
+    const rp_status read = finish_tokenizer(&task, &files, status ? NULL : error);
     if (!status)
-        status = open_model(&place, &config, options, class_of(files.precision), &files.model,
-                            error);
+        status = read;
     if (!status)
-        status = open_tokenizer(&files, &place, error);
+        status = check_vocabulary(&files, &place, error);
     if (status) {
         rp_model_files_close(&files);
         return status;

@@ -16,9 +16,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
+#ifdef RP_HAVE_XXH_DISPATCH
+#include <xxh_x86dispatch.h>
+#else
 #define XXH_INLINE_ALL
 #include <xxhash.h>
+#endif
+
+enum { PACKERS_MAX = 4 }; /* threads that fill an arena; a guess */
 
 /* ---- the file, shared by a model and those adapted from it ---- */
 
@@ -103,13 +110,13 @@ lay_out_all(rp_model *model, rp_layout *plan, void *context)
     }
 }
 
-/* All layers, or those matrices of them that are wanted. */
+/* Every `step`th layer from `first` on: all of it, or those matrices that are wanted. */
 static rp_status
-load_layers(rp_loader *from, rp_layer_wanted *only)
+load_layers(rp_loader *from, size_t first, size_t step, rp_layer_wanted *only)
 {
     rp_model *model = from->model;
     rp_status status = RP_OK;
-    for (size_t i = 0; !status && i < model->config.layers; i++) {
+    for (size_t i = first; !status && i < model->config.layers; i += step) {
         rp_layer_plan layer = { 0 };
         model->ops->describe(model, i, &model->layers[i], &layer);
         status = rp_load_layer(from, &layer, only);
@@ -136,6 +143,61 @@ begin_loading(rp_model *model, rp_adapter *adapter, rp_loader *out, rp_error *er
     return RP_OK;
 }
 
+/* A share of the layers, on a thread. */
+typedef struct layer_share {
+    rp_loader from; /* its rows are owned */
+    rp_error error;
+    size_t first, step;
+    rp_status status;
+    pthread_t thread;
+    bool beside; /* it has a thread */
+} layer_share;
+
+static void *
+load_share(void *context)
+{
+    layer_share *share = context;
+    share->status = load_layers(&share->from, share->first, share->step, NULL);
+    return NULL;
+}
+
+static size_t
+count_shares(const rp_model *model)
+{
+    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    const size_t most = RP_MIN((size_t)PACKERS_MAX, model->config.layers);
+    return cores < 1 ? 1 : RP_MIN((size_t)cores, most);
+}
+
+/* Half of a start is the kernel handing out zeroed pages, and most of the rest packing: both
+ * are shared by several cores, each with every n-th layer. An adapter is used by one
+ * thread at a time. */
+static rp_status
+load_all_layers(rp_model *model, rp_adapter *adapter, rp_error *error)
+{
+    layer_share shares[PACKERS_MAX] = { 0 };
+    const size_t count = adapter ? 1 : count_shares(model);
+    rp_status status = RP_OK;
+    for (size_t i = 0; i < count; i++) {
+        layer_share *share = &shares[i];
+        share->first = i;
+        share->step = count;
+        share->status = begin_loading(model, adapter, &share->from, &share->error);
+        if (!share->status && i > 0)
+            share->beside = pthread_create(&share->thread, NULL, load_share, share) == 0;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (shares[i].beside)
+            pthread_join(shares[i].thread, NULL);
+        else if (!shares[i].status)
+            load_share(&shares[i]);
+        free(shares[i].from.rows);
+        if (shares[i].status && !status)
+            status = rp_fail(error, shares[i].status, "%s", shares[i].error.text);
+    }
+    return status;
+}
+
 static rp_status
 load_weights(rp_model *model, rp_adapter *adapter, rp_error *error)
 {
@@ -149,10 +211,8 @@ load_weights(rp_model *model, rp_adapter *adapter, rp_error *error)
         status = model->ops->load(&from);
     if (!status && model->class == RP_CLASS_INT8)
         status = rp_find_outliers(&from, error);
-    if (!status)
-        status = load_layers(&from, NULL);
     free(from.rows);
-    return status;
+    return status ? status : load_all_layers(model, adapter, error);
 }
 
 static rp_status
@@ -281,7 +341,7 @@ adapt_sharing(rp_model *model, rp_model *base, rp_adapter *adapter, rp_error *er
     copy_outliers(model, base);
     status = begin_loading(model, adapter, &from, error);
     if (!status)
-        status = load_layers(&from, is_changed);
+        status = load_layers(&from, 0, 1, is_changed);
     free(from.rows);
     return status;
 }

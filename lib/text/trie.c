@@ -6,7 +6,10 @@
 
 #include <stdlib.h>
 
-enum { NODE_MAX = 1 << 23 }; /* node << 8 must fit 32 bits, and so must twice as many slots */
+enum {
+    NODE_MAX = 1 << 23, /* node << 8 must fit 32 bits, and so must twice as many slots */
+    PAGE = 4096,        /* the smallest there is */
+};
 
 rp_status
 rp_trie_init(rp_trie *trie, size_t key_bytes)
@@ -25,6 +28,11 @@ rp_trie_init(rp_trie *trie, size_t key_bytes)
         rp_trie_fini(trie);
         return RP_ERR_NOMEM;
     }
+    /* Written once before it is read: a page that is read first is a shared zero page, whose
+     * first write must be told to every core that runs a thread of ours (a quarter of the
+     * time to read a vocabulary, where another thread loads weights meanwhile). */
+    for (size_t slot = 0; slot < (size_t)1 << bits; slot += PAGE / sizeof *trie->edges)
+        ((volatile rp_trie_edge *)trie->edges)[slot].key = 0;
     trie->node_count = 2;
     trie->values[0] = trie->values[1] = -1;
     return RP_OK;
