@@ -21,7 +21,8 @@ enum {
 };
 
 typedef struct embed_options {
-    const char *model, *output, *tier;
+    const char *model, *output, *tier, *adapter;
+    size_t dim, window; /* 0: the model's own */
     rp_input_format input;
     rp_precision precision;
     bool npy;
@@ -49,6 +50,9 @@ print_help(void)
          "                      the first byte is '{' (auto)\n"
          "  --format FORMAT     jsonl: one array a line; npy: float32, shape (n, dim) (jsonl)\n"
          "  --precision CLASS   f32, bf16, int8 or auto (f32)\n"
+         "  --adapter DIR       a PEFT LoRA adapter, merged into the model\n"
+         "  --dim N             keep the first N numbers (for models trained so)\n"
+         "  --window N          cut texts to N tokens, fewer than the model's own window\n"
          "  --tier NAME         kernels to use: plain, avx2, avx512, neon ... (the best here)\n"
          "  --output FILE       instead of standard output\n"
          "  --help");
@@ -66,6 +70,15 @@ read_precision(const char *name, rp_precision *out)
     return false;
 }
 
+static bool
+read_count(const char *text, size_t *out)
+{
+    char *end;
+    const unsigned long value = strtoul(text, &end, 10);
+    *out = value;
+    return *text >= '1' && *text <= '9' && !*end && value <= 1 << 16;
+}
+
 /* False: the exit status is in *exit_status. */
 static bool
 parse_arguments(int argc, char **argv, embed_options *o, int *exit_status)
@@ -74,7 +87,9 @@ parse_arguments(int argc, char **argv, embed_options *o, int *exit_status)
         { "model", required_argument, NULL, 'm' },  { "input", required_argument, NULL, 'i' },
         { "format", required_argument, NULL, 'f' }, { "precision", required_argument, NULL, 'p' },
         { "tier", required_argument, NULL, 't' },   { "output", required_argument, NULL, 'o' },
-        { "help", no_argument, NULL, 'h' },         { 0 },
+        { "adapter", required_argument, NULL, 'a' }, { "dim", required_argument, NULL, 'd' },
+        { "window", required_argument, NULL, 'w' },  { "help", no_argument, NULL, 'h' },
+        { 0 },
     };
     int option;
     *exit_status = RP_EXIT_USAGE;
@@ -83,6 +98,9 @@ parse_arguments(int argc, char **argv, embed_options *o, int *exit_status)
         switch (option) {
         case 'm': o->model = optarg; break;
         case 't': o->tier = optarg; break;
+        case 'a': o->adapter = optarg; break;
+        case 'd': good = read_count(optarg, &o->dim); break;
+        case 'w': good = read_count(optarg, &o->window); break;
         case 'o': o->output = optarg; break;
         case 'i': good = rp_input_format_of(optarg, &o->input); break;
         case 'p': good = read_precision(optarg, &o->precision); break;
@@ -236,7 +254,10 @@ open_job(embed_job *job, rp_error *error)
 {
     char path[PATH_SIZE];
     const rp_encoder_options options = { .precision = job->options->precision,
-                                         .tier = job->options->tier };
+                                         .tier = job->options->tier,
+                                         .adapter = job->options->adapter,
+                                         .dim = job->options->dim,
+                                         .window = job->options->window };
     rp_status status = rp_model_resolve(job->options->model, path, sizeof path, error);
     if (!status)
         status = rp_encoder_open(path, &options, &job->encoder, error);
