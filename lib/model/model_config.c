@@ -25,6 +25,7 @@ typedef struct folder_reader {
     rp_json_reader *json;
     rp_arena arena;
     rp_buffer file;
+    bool prompt_left_out; /* pooling passes over the prompt's tokens */
     rp_error *error;
 } folder_reader;
 
@@ -321,6 +322,8 @@ read_pooling(folder_reader *reader, const char *path, rp_model_config *out)
         return rp_fail(reader->error, RP_ERR_UNSUPPORTED,
                        "%s/%s: pooling must be mean or cls, and only one of them", reader->folder,
                        name);
+    const rp_json *include = rp_json_get(config, "include_prompt");
+    reader->prompt_left_out = include && include->type == RP_JSON_BOOL && !rp_json_is_true(include);
     out->pooling = mean ? RP_POOLING_MEAN : RP_POOLING_CLS;
     return RP_OK;
 }
@@ -424,6 +427,10 @@ read_prefix(folder_reader *reader, rp_model_config *out)
         memcpy(out->prefix, text.ptr, text.len);
         out->prefix[text.len] = 0;
     }
+    if (*out->prefix && reader->prompt_left_out && out->pooling == RP_POOLING_MEAN)
+        return rp_fail(reader->error, RP_ERR_UNSUPPORTED,
+                       "%s: pooling leaves the prompt's tokens out, which cannot be done here",
+                       reader->folder);
     return RP_OK;
 }
 

@@ -134,6 +134,114 @@ test_the_fingerprint_changes_with_what_makes_vectors_comparable(void **state)
     assert_string_equal(prints[RP_COUNT(rows) - 1], prints[RP_COUNT(rows)]);
 }
 
+static void
+put_copy_file(const damaged_copy *copy, const char *name, const char *text)
+{
+    char path[1100];
+    snprintf(path, sizeof path, "%s/%s", copy->folder, name);
+    assert_int_equal(rp_file_replace(path, rp_str_of(text), 0600, NULL), RP_OK);
+}
+
+/* The prompt that a model's makers name as the default stands before every text, also before
+ * an empty one; others are left alone. It is part of the fingerprint. */
+static void
+test_the_default_prompt_stands_before_every_text(void **state)
+{
+    (void)state;
+    static const char name[] = "config_sentence_transformers.json";
+    enum { DIM = 24 };
+    float with[DIM], without[DIM];
+    char prints[2][33];
+    for (int named = 0; named < 2; named++) {
+        damaged_copy copy;
+        rp_encoder *encoder = NULL;
+        char path[1100];
+        const rp_str text = named ? RP_STR("a question") : RP_STR("the cache a question");
+        make_copy(&copy, "tiny_bert/mean");
+        put_copy_file(&copy, name, named ? "{\"prompts\": {\"query\": \"the cache \", \"other\": \"why\"}, "
+                                           "\"default_prompt_name\": \"query\"}"
+                                         : "{\"prompts\": {\"query\": \"the cache \"}, "
+                                           "\"default_prompt_name\": null}");
+        assert_int_equal(rp_encoder_open(copy.folder, NULL, &encoder, NULL), RP_OK);
+        assert_int_equal(rp_encoder_embed(encoder, &text, 1, named ? with : without, NULL, NULL),
+                         RP_OK);
+        strcpy(prints[named], rp_encoder_fingerprint(encoder).ptr);
+        rp_encoder_close(encoder);
+        snprintf(path, sizeof path, "%s/%s", copy.folder, name);
+        unlink(path);
+        remove_copy(&copy);
+    }
+    assert_memory_equal(with, without, sizeof with);
+    assert_string_not_equal(prints[0], prints[1]);
+}
+
+static void
+test_a_prompt_that_cannot_be_left_out_is_refused(void **state)
+{
+    (void)state;
+    damaged_copy copy;
+    rp_encoder *encoder = NULL;
+    rp_error error = { { 0 } };
+    char path[1100];
+    make_copy(&copy, "tiny_bert/mean");
+    edit(&copy, "1_Pooling/config.json", "{", "{\"include_prompt\": false, ");
+    assert_int_equal(rp_encoder_open(copy.folder, NULL, &encoder, &error), RP_OK); /* no prompt */
+    rp_encoder_close(encoder);
+    encoder = NULL;
+    put_copy_file(&copy, "config_sentence_transformers.json",
+                  "{\"prompts\": {\"q\": \"why \"}, \"default_prompt_name\": \"q\"}");
+    assert_int_equal(rp_encoder_open(copy.folder, NULL, &encoder, &error), RP_ERR_UNSUPPORTED);
+    assert_non_null(strstr(error.text, copy.folder));
+    assert_null(encoder);
+    snprintf(path, sizeof path, "%s/config_sentence_transformers.json", copy.folder);
+    unlink(path);
+    remove_copy(&copy);
+}
+
+/* The first numbers, of length 1 again; or a shorter window. Both make another store. */
+static void
+test_vectors_and_windows_may_be_cut(void **state)
+{
+    (void)state;
+    enum { DIM = 24, FEW = 7 };
+    char folder[1024];
+    float whole[DIM], part[FEW], cut[DIM];
+    const rp_str text = RP_STR("why does it not forget me"), start = RP_STR("why does it");
+    snprintf(folder, sizeof folder, "%s/tiny_bert/mean", RP_TEST_GOLDEN);
+    const rp_encoder_options rows[] = { { .dim = 0 }, { .dim = DIM, .window = 14 }, { .dim = FEW },
+                                        { .window = 5 } };
+    rp_encoder *encoders[RP_COUNT(rows)];
+    for (size_t i = 0; i < RP_COUNT(rows); i++)
+        assert_int_equal(rp_encoder_open(folder, &rows[i], &encoders[i], NULL), RP_OK);
+    assert_int_equal(rp_encoder_embed(encoders[0], &text, 1, whole, NULL, NULL), RP_OK);
+    assert_int_equal(rp_encoder_embed(encoders[2], &text, 1, part, NULL, NULL), RP_OK);
+    assert_int_equal(rp_encoder_dim(encoders[2]), FEW);
+    double squares = 0;
+    for (size_t i = 0; i < FEW; i++)
+        squares += (double)whole[i] * whole[i];
+    for (size_t i = 0; i < FEW; i++)
+        assert_true(fabs(whole[i] / sqrt(squares) - (double)part[i]) < 1e-6);
+    bool truncated = false;
+    assert_int_equal(rp_encoder_embed(encoders[3], &text, 1, cut, &truncated, NULL), RP_OK);
+    assert_true(truncated);
+    assert_int_equal(rp_encoder_embed(encoders[0], &start, 1, whole, NULL, NULL), RP_OK);
+    for (size_t i = 0; i < DIM; i++)
+        assert_true(fabsf(whole[i] - cut[i]) < 1e-6F);
+    assert_str_equal(rp_encoder_fingerprint(encoders[0]), rp_encoder_fingerprint(encoders[1]));
+    for (size_t i = 0; i < RP_COUNT(rows); i++)
+        for (size_t j = 0; j < i; j++)
+            if (i != 1)
+                assert_false(rp_str_equal(rp_encoder_fingerprint(encoders[i]),
+                                          rp_encoder_fingerprint(encoders[j])));
+    for (size_t i = 0; i < RP_COUNT(rows); i++)
+        rp_encoder_close(encoders[i]);
+    const rp_encoder_options wrong[] = { { .dim = DIM + 1 }, { .window = 15 }, { .window = 3 } };
+    for (size_t i = 0; i < RP_COUNT(wrong); i++) {
+        rp_encoder *encoder = NULL;
+        assert_int_equal(rp_encoder_open(folder, &wrong[i], &encoder, NULL), RP_ERR_INVALID);
+    }
+}
+
 int
 main(void)
 {
@@ -142,6 +250,9 @@ main(void)
         cmocka_unit_test(test_files_that_contradict_each_other_are_refused),
         cmocka_unit_test(test_a_degenerate_encoder_is_found),
         cmocka_unit_test(test_the_fingerprint_changes_with_what_makes_vectors_comparable),
+        cmocka_unit_test(test_the_default_prompt_stands_before_every_text),
+        cmocka_unit_test(test_a_prompt_that_cannot_be_left_out_is_refused),
+        cmocka_unit_test(test_vectors_and_windows_may_be_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

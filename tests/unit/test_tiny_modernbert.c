@@ -98,6 +98,80 @@ test_company_changes_nothing(void **state)
     rp_encoder_close(encoder);
 }
 
+/* Empty, one token, the whole window, 100,000 tokens, bytes that are no text. */
+static void
+test_odd_texts_are_embedded_or_refused(void **state)
+{
+    (void)state;
+    enum { DIM = 24, TOKENS = 100000 };
+    char folder[1024];
+    rp_encoder *encoder = NULL;
+    float *storage = calloc((RP_WINDOWS_MAX + 1) * DIM, sizeof *storage);
+    char *text = malloc(TOKENS);
+    rp_embedding embedding;
+    rp_error error = { { 0 } };
+    bool truncated;
+    snprintf(folder, sizeof folder, "%s/tiny_modernbert/mean", RP_TEST_GOLDEN);
+    assert_int_equal(rp_encoder_open(folder, NULL, &encoder, NULL), RP_OK);
+    for (size_t i = 0; i < TOKENS; i++)
+        text[i] = i % 2 ? 'x' : '1'; /* digits and letters never join: a token each */
+    const size_t body = rp_encoder_window_tokens(encoder) - 2;
+    const struct {
+        size_t tokens, windows;
+    } rows[] = { { 0, 1 }, { 1, 1 }, { body, 1 }, { body + 1, 2 }, { body * RP_WINDOWS_MAX, 8 } };
+    for (size_t i = 0; i < RP_COUNT(rows); i++) {
+        const rp_str part = { text, rows[i].tokens };
+        assert_int_equal(rp_encoder_tokenize(encoder, part, NULL, 0), rows[i].tokens + 2);
+        assert_int_equal(rp_encoder_embed_windows(encoder, part, storage, &embedding, &error), RP_OK);
+        assert_int_equal(embedding.window_count, rows[i].windows);
+        for (size_t j = 0; j < DIM; j++)
+            assert_true(isfinite(embedding.mean[j]));
+        assert_int_equal(rp_encoder_embed(encoder, &part, 1, storage, &truncated, NULL), RP_OK);
+        assert_int_equal(truncated, rows[i].tokens > body);
+    }
+    const rp_str all = { text, TOKENS }, broken = RP_STR("\xff\xfe\x80\0x");
+    assert_int_equal(rp_encoder_embed_windows(encoder, all, storage, &embedding, &error),
+                     RP_ERR_LIMIT);
+    assert_int_equal(rp_encoder_embed(encoder, &all, 1, storage, &truncated, NULL), RP_OK);
+    assert_true(truncated);
+    assert_int_equal(rp_encoder_embed(encoder, &broken, 1, storage, &truncated, NULL), RP_OK);
+    rp_encoder_close(encoder);
+    free(text);
+    free(storage);
+}
+
+/* A number that is not finite, anywhere, is no direction in the end, in every class: it is
+ * never a vector that looks like any other. */
+static void
+test_weights_that_are_not_finite_give_no_direction(void **state)
+{
+    (void)state;
+    for (rp_precision class = RP_PRECISION_F32; class <= RP_PRECISION_INT8; class++)
+        for (size_t bad = 0; bad < 3; bad++) {
+            static const uint32_t bits[] = { 0x7fc00000, 0x7f800000, 0xff800000 };
+            damaged_copy copy;
+            char path[1100];
+            rp_buffer bytes;
+            rp_encoder *encoder = NULL;
+            float vector[24];
+            const rp_str why = RP_STR("why");
+            const rp_encoder_options options = { .precision = class };
+            make_copy(&copy, "tiny_modernbert/mean");
+            rp_buffer_init(&bytes, 0);
+            snprintf(path, sizeof path, "%s/model.safetensors", copy.folder);
+            assert_int_equal(rp_file_read(path, 1 << 20, &bytes, NULL), RP_OK);
+            rp_store_le32(bytes.ptr + bytes.len - 24 * 4 - 8, bits[bad]); /* of the last mlp.Wo */
+            assert_int_equal(rp_file_replace(path, rp_buffer_str(&bytes), 0600, NULL), RP_OK);
+            assert_int_equal(rp_encoder_open(copy.folder, &options, &encoder, NULL), RP_OK);
+            remove_copy(&copy);
+            assert_int_equal(rp_encoder_embed(encoder, &why, 1, vector, NULL, NULL),
+                             RP_ERR_CORRUPT);
+            assert_int_equal(rp_encoder_self_test(encoder, NULL), RP_ERR_CORRUPT);
+            rp_encoder_close(encoder);
+            rp_buffer_fini(&bytes);
+        }
+}
+
 int
 main(void)
 {
@@ -105,6 +179,8 @@ main(void)
         cmocka_unit_test(test_each_tier_computes_what_the_script_computed),
         cmocka_unit_test(test_what_cannot_be_computed_is_refused),
         cmocka_unit_test(test_company_changes_nothing),
+        cmocka_unit_test(test_odd_texts_are_embedded_or_refused),
+        cmocka_unit_test(test_weights_that_are_not_finite_give_no_direction),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
