@@ -269,7 +269,7 @@ put_cell_json(rp_document *document, const rp_cell *cell, const char *key)
     if (cell->kind == RP_CELL_EMPTY)
         rp_json_put_null(writer);
     else if (cell->kind == RP_CELL_TEXT || cell->kind == RP_CELL_CODE)
-        rp_json_put_string(writer, cell->raw.ptr ? cell->raw : cell->text);
+        rp_json_put_string(writer, cell->text);
     else if (cell->kind == RP_CELL_COUNT && cell->value >= 0 && cell->value < 9e15)
         rp_json_put_uint(writer, (uint64_t)cell->value);
     else

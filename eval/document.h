@@ -39,7 +39,6 @@ typedef enum rp_cell_kind {
 typedef struct rp_cell {
     rp_cell_kind kind;
     rp_str text;       /* TEXT, CODE */
-    rp_str raw;        /* what JSON says instead, if ptr is not NULL */
     rp_str other;      /* TEXT: words that are not in this text are marked; ptr NULL: none */
     double value, low, high; /* low, high NaN: no interval */
     rp_verdict_word verdict;

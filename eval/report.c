@@ -1,5 +1,5 @@
-/* report.c - see report.h: what the sections share, and the sections about encoders, attacks,
- * texts and provenance. */
+/* report.c - see report.h: what the sections share, and the sections about encoders, texts
+ * and provenance. */
 #include "eval/report_internal.h"
 
 #include "base/bytes.h"
@@ -228,19 +228,6 @@ rp_report_pairs(rp_report *report)
     free(sorted);
 }
 
-/* ---- attacks --------------------------------------------------------------------------------------- */
-
-void
-rp_report_attacks(rp_report *report)
-{
-    rp_document *document = &report->document;
-    rp_document_section(document, "attacks", "Attacks");
-    if (!report->results->counts[RP_RESULT_ATTACK]) {
-        rp_document_missing(document, "No result of <code>eval attack --json</code> was given.");
-        return;
-    }
-}
-
 /* ---- the worst wrong hits ---------------------------------------------------------------------------- */
 
 static void
@@ -450,9 +437,12 @@ choose_featured(rp_report *report, rp_error *error)
             continue;
         if (!report->featured && !wanted)
             report->featured = s;
+        const rp_str baseline = rp_result_string(s->first, "baseline");
         const bool named = wanted ? rp_str_equal(s->label, rp_str_of(wanted)) ||
-                                        rp_str_equal(s->policy, rp_str_of(wanted))
-                                  : rp_str_equal(s->label, RP_STR("calibrated"));
+                                        rp_str_equal(s->policy, rp_str_of(wanted)) ||
+                                        rp_str_equal(baseline, rp_str_of(wanted))
+                                  : rp_str_equal(baseline, RP_STR("default")) ||
+                                        rp_str_equal(s->label, RP_STR("calibrated"));
         if (named) {
             report->featured = s;
             return RP_OK;

@@ -12,8 +12,8 @@
 #include "eval/wrong_hits.h"
 
 typedef struct rp_report_options {
-    const char *policy;         /* label or SPEC of the policy that the summary is about; NULL:
-                                   calibrated if it is there, else the first */
+    const char *policy;         /* label, SPEC or baseline that the summary is about; NULL: the
+                                   shipped default or calibrated, else the first */
     const char *commit;         /* of this program */
     const char *command;        /* that made the report */
     rp_time now;

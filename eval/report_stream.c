@@ -61,7 +61,6 @@ setting_cell(rp_report *report, const rp_series *s)
                             : orders);
 }
 
-/* JSON gets the SPEC; gates and labels are columns of their own there. */
 static rp_cell
 policy_cell(const rp_series *s)
 {
@@ -329,6 +328,8 @@ rp_report_policies(rp_report *report)
         { .key = "hit_rate", .title = "Hits of requests, &gt;&nbsp;30&nbsp;%", .digits = 1 },
         { .key = "error", .title = "Wrong of requests, &lt;&nbsp;2&nbsp;%", .digits = 2 },
         { .key = "hit_error", .title = "Wrong of hits", .digits = 1 },
+        { .key = "spec", .title = "SPEC", .words = true },
+        { .key = "gates", .title = "Gates", .words = true },
     };
     rp_document *document = &report->document;
     rp_document_section(document, "policies", "Every policy");
@@ -356,7 +357,7 @@ rp_report_policies(rp_report *report)
                 policy_cell(s), setting_cell(report, s), rp_cell_count(s->requests),
                 rp_cell_count(s->exact_hits), rp_cell_count(s->hits), rp_cell_count(s->wrong_hits),
                 judged_above(&s->hit_rate, RP_LIMIT_CHR), judged_below(&s->error, RP_LIMIT_RER),
-                figure_cell(&s->hit_error),
+                figure_cell(&s->hit_error), rp_cell_code(s->policy), rp_cell_text(s->gates),
             };
             rp_table_row(document, cells, true);
         }
@@ -477,13 +478,33 @@ bins_of(const rp_json *row, double width, neighbor_bin *out)
     return bins;
 }
 
+/* The whole histogram where the sweep has one, else what its thresholds say from .50 up. */
+static size_t
+similarities_of(const rp_json *row, neighbor_bin *out)
+{
+    const rp_json *list = rp_json_get(row, "similarities");
+    size_t count = 0;
+    for (uint32_t i = 0; list && list->type == RP_JSON_ARRAY && i < list->count && count < POINTS_MAX;
+         i++) {
+        const neighbor_bin bin = { rp_result_number(&list->children[i], "low"),
+                                   rp_result_number(&list->children[i], "high"),
+                                   rp_result_number(&list->children[i], "right"),
+                                   rp_result_number(&list->children[i], "wrong") };
+        if (bin.low < bin.high && bin.low >= -1 && bin.high <= 1.1 && bin.right >= 0 &&
+            bin.wrong >= 0 && bin.right + bin.wrong < 9e15 &&
+            (!count || bin.low >= out[count - 1].high - 1e-9))
+            out[count++] = bin;
+    }
+    return count ? count : bins_of(row, .02, out);
+}
+
 static void
 draw_histogram(rp_report *report, size_t stream, const rp_json *row)
 {
     rp_document *document = &report->document;
     neighbor_bin bins[POINTS_MAX];
     const double n = rp_result_number(row, "requests");
-    const size_t count = bins_of(row, .02, bins);
+    const size_t count = similarities_of(row, bins);
     double most = 0;
     for (size_t i = 0; i < count; i++)
         most = fmax(most, fmax(bins[i].right, bins[i].wrong));
@@ -491,7 +512,10 @@ draw_histogram(rp_report *report, size_t stream, const rp_json *row)
         return;
     rp_axis x = { .low = bins[0].low, .high = bins[count - 1].high, .unit = 1,
                   .title = "cosine to the nearest earlier prompt" };
-    for (double t = ceil(x.low * 10) / 10; t <= x.high + 1e-9 && x.tick_count < RP_TICKS_MAX; t += .1)
+    x.low = fmin(floor(x.low * 10 + 1e-9) / 10, .5);
+    x.high = 1;
+    const double step = x.high - x.low > .8 ? .2 : .1;
+    for (double t = 1; t >= x.low - 1e-9 && x.tick_count < RP_TICKS_MAX; t -= step)
         x.ticks[x.tick_count++] = t;
     rp_axis y = rp_axis_linear(most / n, .01, "right above, wrong below, % of requests");
     y.low = -y.high;
@@ -499,7 +523,6 @@ draw_histogram(rp_report *report, size_t stream, const rp_json *row)
         y.ticks[y.tick_count++] = -y.ticks[i];
     rp_chart chart;
     char detail[80];
-    snprintf(detail, sizeof detail, "%.0f of %.0f requests", bins[0].right + bins[0].wrong, n);
     double shown = 0;
     for (size_t i = 0; i < count; i++)
         shown += bins[i].right + bins[i].wrong;
@@ -597,8 +620,8 @@ rp_report_neighbors(rp_report *report)
         return;
     }
     rp_document_note(document,
-        "The nearest earlier prompt of every request, whatever a policy made of it, from a cosine "
-        "of .50 up; without gates where that was measured. Where right and wrong lie over each other no "
+        "The nearest earlier prompt of every request, whatever a policy made of it; without gates "
+        "where that was measured. Where right and wrong lie over each other no "
         "threshold can part them, and the same cosine means something else on every stream.");
     for (int which = 0; which < 2; which++) {
         rp_document_figure_begin(document,

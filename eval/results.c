@@ -61,7 +61,8 @@ has(const rp_json *row, const char *name)
 static rp_result_kind
 kind_of(const rp_json *row)
 {
-    if (has(row, "attack"))
+    if (has(row, "record") && (has(row, "asr") || has(row, "mean_similarity") || has(row, "auc") ||
+                               has(row, "refused_rate") || has(row, "benign_pairs")))
         return RP_RESULT_ATTACK;
     if (has(row, "policy") && has(row, "thresholds"))
         return RP_RESULT_SWEEP;

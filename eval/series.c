@@ -138,9 +138,10 @@ fill_names(rp_series_set *set, rp_series *s)
         put_spec(&text, s->policy);
     if (bound > 0 && fabs(bound - usual_bound) > 1e-12)
         rp_buffer_printf(&text, ", bound %.4g %%", 100 * bound);
-    if (rp_str_equal(s->gates, RP_STR("off")))
+    /* A system of the field has the gates that it has. */
+    if (!title.len && rp_str_equal(s->gates, RP_STR("off")))
         rp_buffer_append(&text, RP_STR(", no gates"));
-    else if (!rp_str_equal(s->gates, RP_STR("on")))
+    else if (!title.len && !rp_str_equal(s->gates, RP_STR("on")))
         rp_buffer_printf(&text, ", %.*s gates", RP_FMT(s->gates));
     if (!rp_str_equal(s->labels, RP_STR("miss")))
         rp_buffer_printf(&text, ", labels %.*s", RP_FMT(s->labels));

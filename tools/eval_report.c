@@ -30,7 +30,7 @@ print_help(void)
          "their commands, data and machine with them; charts without data are left out.\n\n"
          "  --out FILE        the page (report.html)\n"
          "  --json-out FILE   the same numbers\n"
-         "  --policy SPEC     the policy that the summary is about (calibrated, if it is there)\n"
+         "  --policy SPEC     policy or baseline that the summary is about (the shipped default)\n"
          "  --decisions FILE  of `eval stream --decisions-out`: list the worst wrong hits; may be\n"
          "                    repeated\n"
          "  --stream FILE     the stream of the last --decisions\n"
