@@ -9,7 +9,7 @@
 
 /* Units of the drawing. TOP leaves room for two lines of words above the panel: the title of
  * y, and the labels of upright rules; RIGHT for those of level ones. */
-enum { WIDTH = 340, HEIGHT = 236, LEFT = 34, RIGHT = 36, TOP = 34, BOTTOM = 36, GUTTER = 32 };
+enum { WIDTH = 340, HEIGHT = 240, LEFT = 34, RIGHT = 36, TOP = 34, BOTTOM = 40, GUTTER = 32 };
 
 /* ---- axes ---------------------------------------------------------------------------------- */
 
@@ -100,19 +100,28 @@ put_label(rp_chart *chart, double x, double y, const char *anchor, const char *c
     rp_buffer_append(chart->out, RP_STR("</text>"));
 }
 
+/* Short enough for the margin: 0.3, 25, 8000, 20k, 1M. */
+static void
+format_tick(double value, char out[32])
+{
+    const double size = fabs(value);
+    const double unit = size >= 1e6 ? 1e6 : size >= 1e4 ? 1e3 : 1;
+    snprintf(out, 32, "%.4g%s", value / unit, unit == 1e6 ? "M" : unit == 1e3 ? "k" : "");
+}
+
 static void
 put_tick_labels(rp_chart *chart)
 {
     char text[32];
     for (size_t i = 0; i < chart->x.tick_count; i++) {
-        snprintf(text, sizeof text, "%.3g", chart->x.ticks[i] / chart->x.unit);
-        put_label(chart, x_of(chart, chart->x.ticks[i]), HEIGHT - BOTTOM + 14, "middle", "tick",
+        format_tick(chart->x.ticks[i] / chart->x.unit, text);
+        put_label(chart, x_of(chart, chart->x.ticks[i]), HEIGHT - BOTTOM + 17, "middle", "tick",
                   text);
     }
     if (chart->x.has_gutter)
-        put_label(chart, LEFT + 7, HEIGHT - BOTTOM + 14, "middle", "tick", "0");
+        put_label(chart, LEFT + 7, HEIGHT - BOTTOM + 17, "middle", "tick", "0");
     for (size_t i = 0; i < chart->y.tick_count; i++) {
-        snprintf(text, sizeof text, "%.4g", chart->y.ticks[i] / chart->y.unit);
+        format_tick(chart->y.ticks[i] / chart->y.unit, text);
         put_label(chart, LEFT - 5, y_of(chart, chart->y.ticks[i]) + 3.5, "end", "tick", text);
     }
 }

@@ -1,6 +1,6 @@
 /* chart.h - a small chart as inline SVG.
  *
- * One panel of 340 x 236 units, meant to be shown at about that many pixels, several beside
+ * One panel of 340 x 240 units, meant to be shown at about that many pixels, several beside
  * each other, so that its letters keep their size on a telephone. Colours are classes
  * (report.css), so that light and dark are the page's business. Whoever cannot see it gets
  * the label; the numbers are in a table beside it, always.

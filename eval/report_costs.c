@@ -6,6 +6,7 @@
 #include "eval/metrics.h"
 
 #include <math.h>
+#include <stdio.h>
 
 enum { WINDOWS_MAX = 512 };
 
@@ -101,8 +102,12 @@ draw_time(rp_report *report, size_t stream)
         rp_chart_band(&chart, curve.end, curve.low, curve.high, curve.count,
                       rp_report_style(featured->style));
     }
-    if (featured && isfinite(bound_of(featured)) && bound_of(featured) <= y.high)
-        rp_chart_rule_y(&chart, bound_of(featured), "bound");
+    const double bound = featured ? bound_of(featured) : (double)NAN;
+    if (bound <= y.high) {
+        char label[32];
+        snprintf(label, sizeof label, "%.3g %%", 100 * bound);
+        rp_chart_rule_y(&chart, bound, label);
+    }
     for (size_t at = 0; (s = rp_report_next_series(report, stream, &at));) {
         if (!curve_of(s) || !rp_str_equal(s->gates, RP_STR("on")))
             continue;
