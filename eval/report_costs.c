@@ -66,6 +66,12 @@ read_curve(const rp_json *list, running *out)
     }
 }
 
+static bool
+is_drawn(const rp_series *s)
+{
+    return curve_of(s) && rp_str_equal(s->gates, RP_STR("on"));
+}
+
 /* The largest error after the first quarter: what comes before is a handful of requests. */
 static double
 largest_error(const rp_report *report, size_t stream)
@@ -74,7 +80,7 @@ largest_error(const rp_report *report, size_t stream)
     double most = .01;
     for (size_t at = 0; (s = rp_report_next_series(report, stream, &at));) {
         running curve;
-        if (!curve_of(s))
+        if (!is_drawn(s))
             continue;
         read_curve(curve_of(s), &curve);
         for (size_t i = curve.count / 4; i < curve.count; i++)
@@ -90,8 +96,11 @@ draw_time(rp_report *report, size_t stream)
     const rp_series *s, *featured = report->set.streams[stream].featured;
     running curve;
     rp_chart chart;
-    const rp_axis x = rp_axis_linear(report->set.streams[stream].requests, 1, "requests so far");
-    const rp_axis y = rp_axis_linear(1.15 * fmin(largest_error(report, stream), .06), .01,
+    rp_axis x = rp_axis_linear(report->set.streams[stream].requests, 1, "requests so far");
+    x.high = fmax(report->set.streams[stream].requests, 1);
+    while (x.tick_count && x.ticks[x.tick_count - 1] > x.high)
+        x.tick_count--;
+    const rp_axis y = rp_axis_linear(1.15 * fmin(largest_error(report, stream), .05), .01,
                                      "wrong so far, % of requests");
     rp_document_panel_begin(document, report->set.streams[stream].name, "");
     rp_chart_begin(&chart, &document->html, &x, &y,
@@ -109,13 +118,15 @@ draw_time(rp_report *report, size_t stream)
         rp_chart_rule_y(&chart, bound, label);
     }
     for (size_t at = 0; (s = rp_report_next_series(report, stream, &at));) {
-        if (!curve_of(s) || !rp_str_equal(s->gates, RP_STR("on")))
+        if (!is_drawn(s))
             continue;
         read_curve(curve_of(s), &curve);
         rp_chart_line(&chart, curve.end, curve.error, curve.count, rp_report_style(s->style));
-        const size_t last = curve.count ? curve.count - 1 : 0;
+        if (!curve.count || curve.error[curve.count - 1] > y.high)
+            continue;
+        const size_t last = curve.count - 1;
         const rp_chart_point point = {
-            .x = curve.count ? curve.end[last] : (double)NAN, .x_low = 1, .x_high = 0,
+            .x = curve.end[last], .x_low = 1, .x_high = 0,
             .y = curve.error[last], .y_low = 1, .y_high = 0, .mark = rp_report_mark(s->style),
             .style = rp_report_style(s->style), .tip = s->label };
         rp_chart_put_point(&chart, &point);
@@ -167,8 +178,7 @@ rp_report_time(rp_report *report)
     uint32_t styles = 0;
     rp_document_section(document, "time", "Error against bound, over time");
     for (size_t i = 0; i < report->set.count; i++)
-        if (curve_of(&report->set.series[i]) &&
-            rp_str_equal(report->set.series[i].gates, RP_STR("on")))
+        if (is_drawn(&report->set.series[i]))
             styles |= 1u << report->set.series[i].style;
     if (!styles) {
         rp_document_missing(document, "No result has a curve over time.");
@@ -184,7 +194,7 @@ rp_report_time(rp_report *report)
         const rp_series *s;
         bool any = false;
         for (size_t at = 0; (s = rp_report_next_series(report, stream, &at));)
-            any |= curve_of(s) != NULL;
+            any |= is_drawn(s);
         if (any)
             draw_time(report, stream);
     }

@@ -514,9 +514,9 @@ draw_histogram(rp_report *report, size_t stream, const rp_json *row)
                   .title = "cosine to the nearest earlier prompt" };
     x.low = fmin(floor(x.low * 10 + 1e-9) / 10, .5);
     x.high = 1;
-    const double step = x.high - x.low > .8 ? .2 : .1;
-    for (double t = 1; t >= x.low - 1e-9 && x.tick_count < RP_TICKS_MAX; t -= step)
-        x.ticks[x.tick_count++] = t;
+    /* Whole tenths, so that a tick at nothing says 0. */
+    for (int t = 10; t >= x.low * 10 - 1e-6 && x.tick_count < RP_TICKS_MAX; t -= x.low < .2 ? 2 : 1)
+        x.ticks[x.tick_count++] = t / 10.0;
     rp_axis y = rp_axis_linear(most / n, .01, "right above, wrong below, % of requests");
     y.low = -y.high;
     for (size_t i = y.tick_count; i-- > 1 && y.tick_count < RP_TICKS_MAX;)
