@@ -104,6 +104,36 @@ is_usual(const rp_report *report, const attack_row *row)
 }
 
 static void
+put_attack(rp_report *report, const attack_row *row)
+{
+    rp_cell cells[FIRST + DEFENCES - 1];
+    cells[0] = rp_cell_text(policy_label(report, row->policy, row->primed));
+    cells[1] = rp_cell_count(row->attempts);
+    for (size_t d = 0; d < DEFENCES; d++) {
+        rp_cell *cell = &cells[FIRST - 1 + d];
+        *cell = share_cell(row->by_defence[d], "asr", "asr_low", "asr_high");
+        if (cell->kind != RP_CELL_EMPTY)
+            cell->verdict = rp_verdict_below(cell->value, cell->low, cell->high, RP_LIMIT_ASR);
+    }
+    rp_table_row(&report->document, cells, true);
+}
+
+/* The rows of the kind of rows[first], whatever stands between them. */
+static void
+put_kind(rp_report *report, const attack_row *rows, size_t first, size_t count, bool all)
+{
+    bool named = false;
+    for (size_t i = first; i < count; i++) {
+        if (!rp_str_equal(rows[i].kind, rows[first].kind) || !(all || is_usual(report, &rows[i])))
+            continue;
+        if (!named)
+            rp_table_group(&report->document, rows[i].kind);
+        named = true;
+        put_attack(report, &rows[i]);
+    }
+}
+
+static void
 attack_table(rp_report *report, const attack_row *rows, size_t count, bool all)
 {
     static const rp_column columns[FIRST + DEFENCES - 1] = {
@@ -118,28 +148,16 @@ attack_table(rp_report *report, const attack_row *rows, size_t count, bool all)
         { .key = "asr_all", .title = "All", .digits = 1 },
         { .key = "asr_shipped", .title = "As shipped", .digits = 1 },
     };
-    rp_str kind = { 0 };
     rp_table_begin(&report->document, all ? "attacks_all" : "attacks",
                    all ? "attacks on every policy"
                        : "attack success by kind and defence, &lt;&nbsp;5&nbsp;% wanted",
                    columns, RP_COUNT(columns), all ? RP_TABLE_FOLDED : RP_TABLE_OPEN);
     for (size_t i = 0; i < count; i++) {
-        rp_cell cells[FIRST + DEFENCES - 1];
-        if (!all && !is_usual(report, &rows[i]))
-            continue;
-        if (!kind.ptr || !rp_str_equal(kind, rows[i].kind))
-            rp_table_group(&report->document, rows[i].kind);
-        kind = rows[i].kind;
-        cells[0] = rp_cell_text(policy_label(report, rows[i].policy, rows[i].primed));
-        cells[1] = rp_cell_count(rows[i].attempts);
-        for (size_t d = 0; d < DEFENCES; d++) {
-            const rp_json *json = rows[i].by_defence[d];
-            rp_cell *cell = &cells[FIRST - 1 + d];
-            *cell = share_cell(json, "asr", "asr_low", "asr_high");
-            if (cell->kind != RP_CELL_EMPTY)
-                cell->verdict = rp_verdict_below(cell->value, cell->low, cell->high, RP_LIMIT_ASR);
-        }
-        rp_table_row(&report->document, cells, true);
+        bool first = true;
+        for (size_t before = 0; first && before < i; before++)
+            first = !rp_str_equal(rows[before].kind, rows[i].kind);
+        if (first)
+            put_kind(report, rows, i, count, all);
     }
     rp_table_end(&report->document);
 }

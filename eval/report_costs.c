@@ -72,6 +72,17 @@ is_drawn(const rp_series *s)
     return curve_of(s) && rp_str_equal(s->gates, RP_STR("on"));
 }
 
+/* The bound of the summary's policy; of the first that has one if it has none. */
+static double
+drawn_bound(const rp_report *report, size_t stream)
+{
+    const rp_series *s = report->set.streams[stream].featured;
+    double bound = s ? bound_of(s) : (double)NAN;
+    for (size_t at = 0; !isfinite(bound) && (s = rp_report_next_series(report, stream, &at));)
+        bound = is_drawn(s) ? bound_of(s) : (double)NAN;
+    return bound;
+}
+
 /* The largest error after the first quarter: what comes before is a handful of requests. */
 static double
 largest_error(const rp_report *report, size_t stream)
@@ -111,7 +122,7 @@ draw_time(rp_report *report, size_t stream)
         rp_chart_band(&chart, curve.end, curve.low, curve.high, curve.count,
                       rp_report_style(featured->style));
     }
-    const double bound = featured ? bound_of(featured) : (double)NAN;
+    const double bound = drawn_bound(report, stream);
     if (bound <= y.high) {
         char label[32];
         snprintf(label, sizeof label, "%.3g %%", 100 * bound);
@@ -186,8 +197,8 @@ rp_report_time(rp_report *report)
     }
     rp_document_note(document,
         "Wrong hits so far of all requests so far, of every policy with gates, in the first of its "
-        "orders. The band is the 95&#8239;% interval of the policy of the first table, the line across its "
-        "bound. Lines that leave the panel are cut at its edge.");
+        "orders. The band is the 95&#8239;% interval of the policy of the first table; the dotted line is the "
+        "bound that learning policies are to keep. Lines that leave the panel are cut at its edge.");
     rp_report_legend(report, styles, "");
     rp_document_figure_begin(document, "Share of wrong hits as requests go by");
     for (size_t stream = 0; stream < report->set.stream_count; stream++) {

@@ -147,6 +147,20 @@ def test_the_numbers_are_those_that_were_given(tmp_path):
     assert len(re.findall(r"<svg class=\"chart\"[^>]* role=\"img\" aria-label=\"[^\"]{20,}\"", text)) == 7
 
 
+def test_attacks_stand_by_kind_whatever_their_order(tmp_path):
+    rows = [{"record": "attack", "kind": kind, "policy": policy, "defence": defence, "primed": False,
+             "attempts": 100, "successes": 40, "asr": asr, "asr_low": asr - .1, "asr_high": asr + .1}
+            for policy in ("static:min_similarity=0.80", "calibrated")
+            for kind in ("stuffed", "climbed") for defence, asr in (("none", .4), ("collision", .01))]
+    _, said = report(tmp_path, write(tmp_path, "r.jsonl", *rows))
+    shown = table(said, "attacks", "attacks")
+    assert [(r["group"], r["policy"]) for r in shown] == [
+        ("stuffed", "static 0.80"), ("stuffed", "calibrated"),
+        ("climbed", "static 0.80"), ("climbed", "calibrated")]
+    assert all(r["asr_none"] == .4 and r["asr_none_verdict"] == "fail" and r["asr_gates"] is None and
+               r["asr_collision_verdict"] == "pass, not certain" for r in shown)
+
+
 def test_several_seeds_are_one_policy_with_its_range(tmp_path):
     rows = [policy_row(hits, wrong, seed=seed, order="shuffled")
             for seed, (hits, wrong) in enumerate([(100, 0), (200, 30), (300, 15)])]
