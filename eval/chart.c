@@ -261,7 +261,7 @@ rp_chart_rule_y(rp_chart *chart, double y, const char *label)
     const double at = y_of(chart, y);
     rp_buffer_printf(chart->out, "<path class=\"rule\" d=\"M%d %.1fH%d\"/>", LEFT, at,
                      WIDTH - RIGHT + 3);
-    put_label(chart, WIDTH - RIGHT + 5, at + 3.5, "start", "rule-label", label);
+    put_label(chart, WIDTH - RIGHT + 8, at + 3.5, "start", "rule-label", label);
 }
 
 void
