@@ -8,9 +8,12 @@
 #include "net/http_client_internal.h"
 #include "net_support.h"
 
+#include <linux/sockios.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
+#include <unistd.h>
 
 enum { BIG_SIZE = 1 << 20, CHUNK = 1000 };
 
@@ -102,6 +105,7 @@ static atomic_int connections_seen, requests_seen;
 static sem_t closed;       /* posted when an upstream has closed after its reply */
 static sem_t looked_at;     /* somebody looked whether the connection is silent */
 static atomic_bool armed;   /* ... and is to be told so, although it is just being closed */
+static sem_t smuggle_now, smuggled; /* bytes after a reply: to be sent; arrived */
 static sem_t early_done;    /* the reply to an upload that is not read has been taken */
 
 /* Instead of the C library's: between a look at a kept connection and the request nothing
@@ -188,6 +192,10 @@ answer(int fd, rp_str request, int count)
         return false; /* received, and not answered */
     if (test_contains(request, " /silent "))
         return true;
+    if (test_contains(request, " /half ")) {
+        say(fd, OK_11 "Content-Length: 10\r\n\r\nabc");
+        return true;
+    }
     if (test_contains(request, " /early ")) {
         say(fd, "HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno");
         test_wait(&early_done);
@@ -197,6 +205,15 @@ answer(int fd, rp_str request, int count)
     if (test_contains(request, " /close-when-looked-at ")) {
         test_wait(&looked_at);
         return false;
+    }
+    if (test_contains(request, " /smuggle ")) {
+        int waiting = 1;
+        test_wait(&smuggle_now);
+        say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
+        const int64_t until = rp_monotonic_ns() + TEST_WAIT_S * INT64_C(1000000000);
+        while (ioctl(fd, SIOCOUTQ, &waiting) == 0 && waiting > 0 && rp_monotonic_ns() < until)
+            usleep(1000);
+        sem_post(&smuggled);
     }
     return !test_contains(request, " /then-close ");
 }
@@ -534,6 +551,24 @@ test_who_waits_in_vain_is_told_and_who_left_holds_nobody(void **state)
     free_client(client);
 }
 
+/* A client of its own: nothing else sets its timer. */
+static void
+test_a_reply_that_stops_is_given_up_after_the_idle_time(void **state)
+{
+    (void)state;
+    rp_http_client *client = new_client(1);
+    probe p;
+    prepare(&p, client, "GET", "127.0.0.1", "/half");
+    p.request.idle_timeout_us = 50000;
+    p.request.connect_timeout_us = p.request.first_byte_timeout_us = 1000 * RP_SECOND_US;
+    begin(&p);
+    test_wait(&p.done);
+    assert_int_equal(p.result, RP_FETCH_TIMEOUT);
+    assert_str_equal(rp_buffer_str(&p.body), RP_STR("abc"));
+    finish(&p);
+    free_client(client);
+}
+
 static void
 test_only_what_may_be_sent_twice_is(void **state)
 {
@@ -581,6 +616,35 @@ test_a_closed_connection_is_noticed_before_it_is_used(void **state)
     free_client(client);
 }
 
+/* On the loop's thread, in one turn: what arrives now no event has told of when the next
+ * request leaves at the end of it. */
+static void
+start_when_smuggled(void *context)
+{
+    sem_post(&smuggle_now);
+    test_wait(&smuggled);
+    start(context);
+}
+
+static void
+test_a_connection_that_is_not_silent_is_not_used(void **state)
+{
+    (void)state;
+    rp_http_client *client = new_client(4);
+    assert_true(is_ok(client, "POST", "127.0.0.1", "/smuggle"));
+    const int before = atomic_load(&connections_seen);
+    probe p;
+    prepare(&p, client, "POST", "127.0.0.1", "/");
+    test_on_loop(loop, start_when_smuggled, &p);
+    assert_int_equal(p.started, RP_OK);
+    test_wait(&p.done);
+    assert_int_equal(p.result, RP_FETCH_OK);
+    assert_str_equal(rp_buffer_str(&p.body), RP_STR("ok"));
+    assert_int_equal(atomic_load(&connections_seen) - before, 1);
+    finish(&p);
+    free_client(client);
+}
+
 static void
 test_what_was_never_received_is_sent_again_even_if_a_post(void **state)
 {
@@ -611,12 +675,12 @@ test_a_reply_before_the_end_of_the_upload_arrives(void **state)
     test_wait(&p.done);
     assert_int_equal(p.result, RP_FETCH_OK);
     assert_int_equal(p.status, 413);
-    sem_post(&early_done);
     finish(&p);
-    /* Half a request is on that connection. */
+    /* Half a request is on that connection, which the upstream still holds open. */
     const int before = atomic_load(&connections_seen);
     assert_true(is_ok(client, "GET", "127.0.0.1", "/"));
     assert_int_equal(atomic_load(&connections_seen) - before, 1);
+    sem_post(&early_done);
     free_client(client);
     free(body);
 }
@@ -817,6 +881,8 @@ main(void)
     sem_init(&closed, 0, 0);
     sem_init(&looked_at, 0, 0);
     sem_init(&early_done, 0, 0);
+    sem_init(&smuggle_now, 0, 0);
+    sem_init(&smuggled, 0, 0);
     sem_init(&lookup_begun, 0, 0);
     sem_init(&lookup_may_end, 0, 0);
     big_body();
@@ -831,8 +897,10 @@ main(void)
         cmocka_unit_test(test_pausing_between_chunks_loses_no_byte),
         cmocka_unit_test(test_requests_wait_for_a_connection_in_order),
         cmocka_unit_test(test_who_waits_in_vain_is_told_and_who_left_holds_nobody),
+        cmocka_unit_test(test_a_reply_that_stops_is_given_up_after_the_idle_time),
         cmocka_unit_test(test_only_what_may_be_sent_twice_is),
         cmocka_unit_test(test_a_closed_connection_is_noticed_before_it_is_used),
+        cmocka_unit_test(test_a_connection_that_is_not_silent_is_not_used),
         cmocka_unit_test(test_what_was_never_received_is_sent_again_even_if_a_post),
         cmocka_unit_test(test_a_reply_before_the_end_of_the_upload_arrives),
         cmocka_unit_test(test_an_upload_of_another_length_than_announced_is_broken),
