@@ -8,10 +8,8 @@
 #include "net/http_client_internal.h"
 #include "net_support.h"
 
-#include <linux/sockios.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -207,12 +205,9 @@ answer(int fd, rp_str request, int count)
         return false;
     }
     if (test_contains(request, " /smuggle ")) {
-        int waiting = 1;
         test_wait(&smuggle_now);
         say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
-        const int64_t until = rp_monotonic_ns() + TEST_WAIT_S * INT64_C(1000000000);
-        while (ioctl(fd, SIOCOUTQ, &waiting) == 0 && waiting > 0 && rp_monotonic_ns() < until)
-            usleep(1000);
+        test_wait_until_arrived(fd);
         sem_post(&smuggled);
     }
     return !test_contains(request, " /then-close ");
