@@ -55,7 +55,8 @@ embed_with_encoder(void *context, rp_str text, float *storage, rp_embedding *out
 static rp_status
 embed_many_with_encoder(void *context, const rp_str *texts, size_t count, float *out)
 {
-    return rp_encoder_embed(context, texts, count, out, NULL, NULL);
+    const rp_cache *cache = context;
+    return rp_encoder_embed(cache->encoder_lent, texts, count, out, NULL, NULL);
 }
 
 static rp_status
