@@ -225,6 +225,30 @@ embed_windows_in_order(const rp_encoder *encoder, const rp_str *texts, const by_
     return RP_OK;
 }
 
+/* Windows came in the order of lengths; in the file, which does not say where each text's
+ * are, they lie in the order of texts. */
+static rp_status
+sort_windows(const windowed *w)
+{
+    rp_vectors *out = w->out;
+    const size_t row_size = out->dim * sizeof(float);
+    float *sorted = malloc(w->rows * row_size + 1);
+    size_t rows = 0;
+    if (!sorted)
+        return RP_ERR_NOMEM;
+    for (size_t i = 0; i < out->count; i++) {
+        const size_t count = rp_vectors_window_count(out, i);
+        if (count <= 1)
+            continue;
+        memcpy(sorted + rows * out->dim, out->windows + out->starts[i] * out->dim, count * row_size);
+        out->starts[i] = (uint32_t)rows;
+        rows += count;
+    }
+    free(out->windows);
+    out->windows = sorted;
+    return RP_OK;
+}
+
 static rp_status
 embed_all_windows(const rp_encoder *encoder, const rp_str *texts,
                   const rp_vectors_options *options, rp_vectors *out, size_t *rows,
@@ -240,6 +264,8 @@ embed_all_windows(const rp_encoder *encoder, const rp_str *texts,
                                                                                     : RP_ERR_NOMEM;
     if (!status)
         status = embed_windows_in_order(encoder, texts, order, options, &w);
+    if (!status)
+        status = sort_windows(&w);
     out->values = out->made;
     *rows = w.rows;
     free(order);

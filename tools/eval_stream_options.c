@@ -423,8 +423,16 @@ check_options(const rp_stream_options *o, int files)
         return "give one file of requests";
     if (o->orders > 1 && !o->orders_on[RP_ORDER_SHUFFLED])
         return "--orders needs --order shuffled: other orders have no seed";
-    if (o->decisions_out && o->orders > 1)
-        return "--decisions-out wants one order";
+    size_t orders = 0, evictions = 0;
+    for (size_t i = 0; i < RP_COUNT(o->orders_on); i++)
+        orders += o->orders_on[i];
+    for (size_t i = 0; i < RP_EVICT_KINDS; i++)
+        evictions += o->evict[i];
+    const bool is_many = o->orders > 1 || orders > 1 || o->bound_count > 1 || o->capacity_count > 1 ||
+                         (o->capacity_count && evictions > 1);
+    if (o->decisions_out && is_many)
+        return "--decisions-out wants one order, bound, capacity and eviction: its lines name the "
+               "policy only";
     if (o->resume && !o->checkpoint)
         return "--resume needs --checkpoint";
     if (o->checkpoint && o->decisions_out)

@@ -1,11 +1,14 @@
-/* fuzz_eval.c - any bytes as a file of eval: pairs, scores, streams, vectors, tables, logs.
+/* fuzz_eval.c - any bytes as a file of eval: pairs, scores, streams, vectors, what streams are
+ * made of (six kinds, and traces), and checkpoints.
  *
  * First byte: which reader. What is read must hold together: numbers within their sets, texts
  * that can be looked at, vectors of length 1; what a table becomes must be read as a stream. */
 #include "base/bytes.h"
+#include "eval/checkpoint.h"
 #include "eval/make_stream.h"
 #include "eval/pairs.h"
 #include "eval/stream.h"
+#include "eval/tally.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,10 +119,11 @@ read_scores(const char *path)
 }
 
 static void
-make_stream(const char *path, rp_stream_kind kind)
+make_stream(const char *path, rp_stream_kind kind, const char *trace)
 {
     const rp_make_stream options = { .kind = kind, .shuffle = true, .seed = 1, .count = 50,
-                                     .zipf = 1, .novel = 0.1 };
+                                     .zipf = 1, .novel = 0.1, .trace = trace, .price_in = 2,
+                                     .price_out = 8 };
     rp_made_stream made;
     rp_buffer out;
     rp_error error;
@@ -136,6 +140,39 @@ make_stream(const char *path, rp_stream_kind kind)
     rp_buffer_fini(&out);
 }
 
+/* The bytes as a trace, with questions that are known. */
+static void
+make_traced(const char *trace)
+{
+    char path[32];
+    const int fd = make_file(RP_STR("a\nb\n"), path);
+    make_stream(path, RP_STREAM_LOG, trace);
+    close(fd);
+}
+
+static void
+read_checkpoint(rp_str bytes)
+{
+    char path[32];
+    const int fd = make_file(bytes, path);
+    const uint8_t key[32] = { 0 };
+    rp_checkpoint *checkpoint;
+    rp_tally tally;
+    rp_str payload;
+    check(rp_checkpoint_open(path, true, &checkpoint, NULL) == RP_OK);
+    const size_t before = rp_checkpoint_count(checkpoint);
+    if (rp_checkpoint_find(checkpoint, key, &payload) &&
+        rp_tally_decode(payload, 2, &tally) == RP_OK)
+        rp_tally_fini(&tally);
+    check(rp_checkpoint_add(checkpoint, key, RP_STR("result"), NULL) == RP_OK);
+    check(rp_checkpoint_find(checkpoint, key, &payload));
+    check(rp_checkpoint_count(checkpoint) == before + 1);
+    rp_checkpoint_close(checkpoint);
+    if (rp_tally_decode(bytes, 2, &tally) == RP_OK)
+        rp_tally_fini(&tally);
+    close(fd);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
@@ -143,13 +180,14 @@ LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
         return 0;
     char path[32];
     const int fd = make_file((rp_str){ (const char *)bytes + 1, size - 1 }, path);
-    switch (bytes[0] % 6) {
+    switch (bytes[0] % 12) {
     case 0: read_pairs(path); break;
     case 1: read_stream(path); break;
     case 2: read_scores(path); break;
-    case 3: read_vectors(path, 1 + bytes[0] / 6 % 4); break;
-    case 4: make_stream(path, RP_STREAM_TABLE); break;
-    default: make_stream(path, RP_STREAM_LOG); break;
+    case 3: read_vectors(path, 1 + bytes[0] / 12 % 4); break;
+    case 4: make_traced(path); break;
+    case 5: read_checkpoint((rp_str){ (const char *)bytes + 1, size - 1 }); break;
+    default: make_stream(path, (rp_stream_kind)(bytes[0] % 12 - 6), NULL); break;
     }
     close(fd);
     return 0;

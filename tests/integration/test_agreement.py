@@ -99,12 +99,18 @@ def make_stream(path):
     return lines
 
 
-def simulate(path, out, encoder):
-    done = subprocess.run(
-        [BINARY, "eval", "stream", "--json", "--model", encoder, "--no-cache", "--seed", "1",
-         "--policy", SPEC, "--decisions-out", str(out), str(path)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in out.read_text().splitlines()], json.loads(done.stdout)
+def simulate(folder, encoder):
+    """Twice: with vectors just made, and with those that were kept."""
+    said = []
+    for _ in range(2):
+        done = subprocess.run(
+            [BINARY, "eval", "stream", "--json", "--model", encoder, "--cache", str(folder / "vectors"),
+             "--seed", "1", "--policy", SPEC, "--decisions-out", str(folder / "d.jsonl"),
+             str(folder / "s.jsonl")], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        said.append((folder / "d.jsonl").read_text())
+    assert said[0] == said[1] and len(list((folder / "vectors").iterdir())) == 3
+    return [json.loads(line) for line in said[0].splitlines()], json.loads(done.stdout)
 
 
 def ask(proxy, line):
@@ -139,11 +145,12 @@ class Settled:
 
 def test_server_and_simulator_decide_alike(start, encoder, tmp_path):
     lines = make_stream(tmp_path / "s.jsonl")
-    decisions, told = simulate(tmp_path / "s.jsonl", tmp_path / "d.jsonl", encoder)
+    decisions, told = simulate(tmp_path, encoder)
     mock = Mock("--seed", "5")
     try:
-        proxy = start("lookup_deadline: 60s\nroutes: [ { match: { model: '*' }, cache: { policy: '%s' } } ]"
-                      % SPEC, model=encoder, upstreams="[ { name: mock, url: %s } ]" % mock.url,
+        # However slow the machine: no deadline and no lifetime ends while this runs.
+        proxy = start("lookup_deadline: 60s\nroutes: [ { match: { model: '*' }, cache: { policy: '%s', "
+                      "volatile_ttl: 20h } } ]" % SPEC, model=encoder, upstreams="[ { name: mock, url: %s } ]" % mock.url,
                       arguments=["--seed", "1"])
         proxy.accept()
         settled, texts, best = Settled(Admin(proxy)), {}, 0
