@@ -351,7 +351,7 @@ draw_embed(rp_report *report)
     for (size_t i = 0; i < points[0].count && x.tick_count < RP_TICKS_MAX; i++)
         x.ticks[x.tick_count++] = points[0].x[i];
     rp_chart chart;
-    rp_document_panel_begin(&report->document, RP_STR("Encoder"), "a text embedded");
+    rp_document_panel_begin(&report->document, RP_STR("Encoder"), "as this machine runs it");
     rp_chart_begin(&chart, &report->document.html, &x, &y,
                    RP_STR("Milliseconds to embed one text by its tokens; the numbers are in the table "
                           "below"));
@@ -380,7 +380,7 @@ draw_search(rp_report *report)
     const rp_axis x = rp_axis_logarithmic(x_low, x_high, 1, false, "vectors in the scope");
     const rp_axis y = rp_axis_logarithmic(y_low, y_high, 1, false, "\xC2\xB5s a search");
     rp_chart chart;
-    rp_document_panel_begin(&report->document, RP_STR("Index"), "the nearest neighbour found");
+    rp_document_panel_begin(&report->document, RP_STR("Index"), "beside an exact scan");
     rp_chart_begin(&chart, &report->document.html, &x, &y,
                    RP_STR("Microseconds of a search by vectors held; the numbers are in the table "
                           "below"));
@@ -492,6 +492,30 @@ request_table(rp_report *report)
     rp_table_end(&report->document);
 }
 
+/* Shapes as well as colours. */
+static void
+put_hit_legend(rp_document *document, bool embed, bool search)
+{
+    static const struct {
+        const char *name, *style;
+        unsigned mark;
+        bool of_search;
+    } keys[] = {
+        { "encoder, f32", "s1", 0, false }, { "encoder, bf16", "s3", 1, false },
+        { "encoder, int8", "s5", 2, false }, { "index", "s5", 0, true },
+        { "exact scan", "s0", 6, true },
+    };
+    rp_buffer *html = &document->html;
+    rp_buffer_append(html, RP_STR("<ul class=\"legend\" aria-label=\"Legend\">"));
+    for (size_t i = 0; i < RP_COUNT(keys); i++)
+        if (keys[i].of_search ? search : embed) {
+            rp_buffer_append(html, RP_STR("<li>"));
+            rp_chart_key(html, keys[i].mark, false, keys[i].style);
+            rp_buffer_printf(html, "%s</li>", keys[i].name);
+        }
+    rp_buffer_append(html, RP_STR("</ul>\n"));
+}
+
 void
 rp_report_latency(rp_report *report)
 {
@@ -508,10 +532,8 @@ rp_report_latency(rp_report *report)
         rp_document_missing(document, "Latency of requests needs <code>eval stream --json</code>.");
     }
     if (embed || search) {
-        rp_document_figure_begin(document, "What a hit costs: "
-            "<span class=\"s1\">f32</span>, <span class=\"s3\">bf16</span> and "
-            "<span class=\"s5\">int8</span> of the encoder; the <span class=\"s5\">index</span> beside an "
-            "<span class=\"s0\">exact scan</span>");
+        put_hit_legend(document, embed, search);
+        rp_document_figure_begin(document, "What a hit costs: a text embedded, a neighbour found");
         if (embed)
             draw_embed(report);
         if (search)
