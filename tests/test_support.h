@@ -16,6 +16,14 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+/* The thread sanitizer makes arithmetic some thirty times slower and finds nothing in it: a
+ * test that does much of it does less there. */
+#ifdef __SANITIZE_THREAD__
+#define RP_TEST_SIZE(usual, under_thread_sanitizer) (under_thread_sanitizer)
+#else
+#define RP_TEST_SIZE(usual, under_thread_sanitizer) (usual)
+#endif
+
 /* A copy of `size` bytes whose end touches an unreadable page. Kept until the
  * process ends: tests are small. */
 static inline char *

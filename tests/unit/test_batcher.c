@@ -128,7 +128,7 @@ static void
 test_each_text_gets_its_own_vector_once(void **state)
 {
     (void)state;
-    enum { COUNT = 150 };
+    enum { COUNT = RP_TEST_SIZE(150, 24) };
     static asked_text list[COUNT];
     rp_batcher *batcher = make(2, 0);
     const size_t dim = rp_encoder_dim(encoder);
@@ -201,20 +201,20 @@ test_a_passed_deadline_is_not_encoded(void **state)
     rp_batcher_free(batcher);
 }
 
-/* Ten long texts wait before a short one: at most one of them may go first. Ten batches
+/* Ten long texts wait before a short one: at most one of them may go first. Some batches
  * of short ones wait before a long one: at most one of them may. */
 static void
 test_neither_long_nor_short_texts_starve(void **state)
 {
     (void)state;
-    enum { COUNT = 10 };
+    enum { COUNT = 10, MANY = RP_TEST_SIZE(640, 160) };
     static char long_text[4000];
-    static asked_text many[640], one;
+    static asked_text many[MANY], one;
     rp_batcher *batcher = make(1, 0);
     for (size_t i = 0; i + 6 < sizeof long_text; i += 6)
         memcpy(long_text + i, "words ", 6);
     for (size_t turn = 0; turn < 2; turn++) {
-        const size_t count = turn ? 640 : COUNT;
+        const size_t count = turn ? MANY : COUNT;
         const rp_str first = turn ? RP_STR("short") : rp_str_of(long_text);
         const rp_str last = turn ? rp_str_of(long_text) : RP_STR("short");
         memset(many, 0, sizeof many);

@@ -15,6 +15,8 @@
 #include <math.h>
 #include <reprise/policy.h>
 
+enum { SEEDS = RP_TEST_SIZE(5, 1) };
+
 typedef struct stream {
     double threshold, later_threshold; /* before and after the middle */
     double slope;
@@ -88,7 +90,7 @@ test_a_stationary_stream_keeps_the_bound_and_is_served(void **state)
             char spec[96];
             snprintf(spec, sizeof spec, "%s:error_max=%g,hit_error_max=1", learned[p], bounds[b]);
             tally sum = { 0 };
-            for (uint64_t seed = 1; seed <= 5; seed++) {
+            for (uint64_t seed = 1; seed <= SEEDS; seed++) {
                 const tally got = run(spec, &s, seed);
                 if (got.wrong > limit(bounds[b], s.requests))
                     print_error("%s seed %d: %d wrong\n", spec, (int)seed, got.wrong);
@@ -115,7 +117,7 @@ test_a_stream_that_turns_bad_is_noticed(void **state)
     for (size_t p = 0; p < 2; p++) {
         char spec[96];
         snprintf(spec, sizeof spec, "%s:error_max=0.02", learned[p]);
-        for (uint64_t seed = 1; seed <= 5; seed++) {
+        for (uint64_t seed = 1; seed <= SEEDS; seed++) {
             const tally got = run(spec, &s, seed);
             /* Serving on as before would be wrong in about a third of the late requests,
              * 1300; the bound over the whole stream must still hold. */

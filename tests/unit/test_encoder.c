@@ -83,6 +83,7 @@ read_reference(reference_set *out, size_t dim)
         rp_json_parse(out->reader, &out->arena, rp_buffer_str(&out->file), &list, &error), RP_OK);
     out->count = list->count;
     assert_int_equal(out->count, 100);
+    out->count = RP_TEST_SIZE(100, 10);
     out->texts = calloc(out->count, sizeof *out->texts);
     out->vectors = calloc(out->count * dim, sizeof *out->vectors);
     for (size_t i = 0; i < out->count; i++) {
@@ -230,7 +231,7 @@ test_company_changes_nothing(void **state)
 {
     (void)state;
     rp_encoder *encoder = open_tier(NULL);
-    enum { COUNT = 40 };
+    enum { COUNT = RP_TEST_SIZE(40, 12) };
     const size_t dim = rp_encoder_dim(encoder);
     static char store[COUNT][4096];
     rp_str texts[COUNT];
