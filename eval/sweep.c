@@ -20,7 +20,7 @@ is_vetoed(sweep_run *r, rp_str prompt, uint32_t other, bool *out)
 {
     const rp_gate_options options = { .enabled = r->s->gates, .strict = r->s->strict };
     const rp_features *a, *b;
-    rp_gate_report report;
+    rp_gate_report report = { 0 };
     rp_arena_reset(&r->arena);
     rp_status status = rp_features_new(prompt, &r->arena, &a);
     if (!status)

@@ -62,6 +62,7 @@ probe_layer(rp_loader *from, rp_forward *work, size_t index, rp_layer *into)
     work->found = into;
     work->probed = &layer;
     from->model->ops->run_layer(work, &layer);
+    work->probed = NULL; /* it lived for this call */
     return RP_OK;
 }
 
