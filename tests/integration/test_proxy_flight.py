@@ -154,7 +154,7 @@ def keep_the_pool_busy(proxy, pool, encoder):
     connections in the order of their bytes, so what is asked afterwards comes later."""
     body = json.dumps({"model": "reprise/" + os.path.basename(encoder),
                        "input": ["%d boats and harbours " % i + "lighthouse " * 250
-                                 for i in range(30)]})
+                                 for i in range(8)]})
     return [pool.submit(proxy.call, path="/v1/embeddings", body=body) for _ in range(2)]
 
 
