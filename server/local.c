@@ -13,6 +13,7 @@
 
 enum {
     EMBEDDING_INPUTS_MAX = 2048,     /* as OpenAI's limit */
+    EMBEDDING_SLICE = 16,            /* encoded between two looks at whether we stop; a guess */
     MODELS_SIZE_MAX = 8 << 20,       /* of an upstream's list of models; a guess */
 };
 
@@ -315,12 +316,16 @@ embed_locally(void *context)
     const rp_encoder *encoder = rp_cache_encoder(job->visit->worker->server->cache);
     const size_t dim = rp_encoder_dim(encoder);
     float *vectors = calloc(job->count * dim, sizeof *vectors);
-    if (atomic_load(&job->visit->worker->server->is_stopping))
-        job->status = RP_ERR_CLOSED;
-    else
-        job->status = vectors ? rp_encoder_embed(encoder, job->texts, job->count, vectors, NULL,
-                                             &job->error)
-                          : RP_ERR_NOMEM;
+    job->status = vectors ? RP_OK : RP_ERR_NOMEM;
+    /* A few at a time: 2,048 long texts take a minute, and who stops does not wait for that. */
+    for (size_t at = 0; job->status == RP_OK && at < job->count; at += EMBEDDING_SLICE) {
+        const size_t count = RP_MIN(job->count - at, (size_t)EMBEDDING_SLICE);
+        if (atomic_load(&job->visit->worker->server->is_stopping))
+            job->status = RP_ERR_CLOSED;
+        else
+            job->status = rp_encoder_embed(encoder, job->texts + at, count, vectors + at * dim, NULL,
+                                           &job->error);
+    }
     if (job->status == RP_OK) {
         for (size_t i = 0; i < job->count; i++)
             job->tokens += (int64_t)RP_MIN(rp_encoder_tokenize(encoder, job->texts[i], NULL, 0),
