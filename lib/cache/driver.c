@@ -452,7 +452,8 @@ step(rp_drive_state *state, rp_decider *decider)
         if (verdict == RP_HIT) {
             refusal = refuse_hit(state);
             if (!refusal && wants_collision(state, at)) {
-                if (!(refusal = ask_collision(state, at)))
+                refusal = ask_collision(state, at);
+                if (!refusal && state->candidates[at].gates_fired >> RP_GATE_COLLISION & 1)
                     continue; /* does it still think so? */
             }
             return refusal ? end_as_miss(state, refusal) : RP_DRIVE_DONE;

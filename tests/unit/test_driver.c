@@ -432,9 +432,10 @@ test_who_would_be_served_is_looked_at_once_for_what_was_added(void **state)
     drive(f); /* a miss asks nothing */
     assert_int_equal(f->collision_calls, 0);
     f->script.asked = 0;
-    f->script.verdicts[0] = f->script.verdicts[1] = RP_HIT;
+    f->script.verdicts[0] = RP_HIT;
     drive(f);
     assert_int_equal(f->state.decision.verdict, RP_HIT);
+    assert_int_equal(f->script.asked, 1); /* a policy that counts what it serves is asked once */
     assert_int_equal(f->collision_calls, 1);
     assert_int_equal(f->state.candidates[0].gates_fired, 0);
 }
