@@ -695,6 +695,7 @@ read_cache(reader *r, const rp_yaml *value, void *object)
         { "isolate", KIND_FLAG_CHOICE, RO(isolate_user), .choices = "none|user" },
         { "share_wires", KIND_FLAG, RO(share_wires) },
         { "gates", KIND_FLAG_CHOICE, RO(strict_gates), .choices = "default|strict" },
+        { "templates", KIND_FLAG, RO(templates) },
         { "collision_check", KIND_CHOICE, RO(collision_check), .choices = COLLISION_CHECKS },
         { "temperature_max", KIND_NUMBER, RO(temperature_max), 0, 100 },
         { "volatile_ttl", KIND_DURATION, RO(volatile_ttl_us), 0, 1e9 },
@@ -1154,6 +1155,7 @@ print_route(rp_buffer *out, const rp_config *config, const rp_route_config *rout
     rp_buffer_printf(out, "      share_wires: %s\n", route->share_wires ? "true" : "false");
     rp_buffer_printf(out, "      gates: %s\n", route->strict_gates ? "strict" : "default");
     rp_buffer_printf(out, "      collision_check: %s\n", collision_checks[route->collision_check]);
+    rp_buffer_printf(out, "      templates: %s\n", route->templates ? "true" : "false");
     rp_buffer_printf(out, "      temperature_max: %.15g\n", route->temperature_max);
     print_duration(out, "      ", "volatile_ttl", route->volatile_ttl_us);
 }

@@ -67,6 +67,7 @@ typedef struct rp_route_config {
     bool share_wires;     /* protocol families share entries */
     bool strict_gates;    /* gates: strict */
     int collision_check;  /* rp_collision_check */
+    bool templates;
     double temperature_max;
     int64_t volatile_ttl_us;
 } rp_route_config;

@@ -346,7 +346,7 @@ start_semantic(rp_visit *visit)
         leave_out(visit, "deadline");
         return;
     }
-    if (rp_batcher_submit(server->batcher, visit->request.prompt, query->deadline_us, on_embedded,
+    if (rp_batcher_submit(server->batcher, query->fuzzy, query->deadline_us, on_embedded,
                           visit) != RP_OK) {
         take_back(visit);
         leave_out(visit, "encoder-busy");

@@ -64,6 +64,7 @@ fill_rules(rp_cache *cache, const rp_route_config *route, rp_rules *rules, rp_er
     rules->temperature_max = route->temperature_max;
     rules->strict_gates = route->strict_gates;
     rules->collision_check = (rp_collision_check)route->collision_check;
+    rules->templates = route->templates;
     return rp_cache_decider(cache, rp_str_of(route->name), rp_str_of(route->policy),
                             route->error_max, &rules->decider, error);
 }

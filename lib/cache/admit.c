@@ -91,8 +91,10 @@ collides_with(rp_cache *cache, const rp_query *query, const rp_candidate *candid
         rp_store_get(cache->store, query->scope, candidate->id, RP_PART_VECTORS);
     bool collides = false;
     if (entry && entry->mean && entry->window_count == 1 && entry->dim == query->dim &&
-        rp_cache_collides(cache, query->request->prompt, entry->prompt, entry->mean,
-                          candidate->similarity, &collides) != RP_OK) {
+        rp_cache_collides(cache, query->fuzzy,
+                          rp_templates_cut_stored(cache, &query->scope, entry->prompt,
+                                                  entry->template_),
+                          entry->mean, candidate->similarity, &collides) != RP_OK) {
         rp_cache_failed(cache, "collision");
         collides = true;
     }
@@ -152,6 +154,7 @@ draft_entry(const rp_query *query, const rp_admission *admission, rp_str scope_f
     } else if (query->vectors) { /* without one the store flags it; reembed gives it one */
         draft->dim = query->dim;
         draft->window_count = query->window_count;
+        draft->template_ = query->template_;
         draft->mean = query->mean;
         draft->windows = query->windows;
     }

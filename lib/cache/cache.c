@@ -157,7 +157,8 @@ entry_added(void *context, const rp_entry *entry)
     rp_cache *cache = context;
     if (atomic_load(&cache->index_state) != RP_INDEX_NONE && entry->mean &&
         entry->dim == cache->embedder.dim)
-        rp_cache_index_add(cache, entry->scope, entry->id, entry->mean);
+        rp_cache_index_add(cache, rp_vector_scope(entry->scope, entry->template_), entry->id,
+                           entry->mean);
 }
 
 /* While the index is being built, the builder may be about to add what goes here: note
@@ -552,6 +553,7 @@ rp_cache_open_with(const rp_cache_options *options, const rp_embedder *embedder,
     pthread_mutex_init(&cache->deciders_lock, NULL);
     pthread_mutex_init(&cache->keeper_lock, NULL);
     pthread_mutex_init(&cache->recent_lock, NULL);
+    rp_templates_init(cache);
     pthread_cond_init(&cache->keeper_wakes, NULL);
     cache->recent_entries = calloc(RP_RECENT_SLOTS, sizeof *cache->recent_entries);
     cache->recent_requests = calloc(RP_RECENT_SLOTS, sizeof *cache->recent_requests);
@@ -621,6 +623,7 @@ rp_cache_close(rp_cache *cache)
     free(cache->recent_entries);
     free(cache->recent_requests);
     pthread_cond_destroy(&cache->keeper_wakes);
+    rp_templates_fini(cache);
     pthread_mutex_destroy(&cache->recent_lock);
     pthread_mutex_destroy(&cache->keeper_lock);
     pthread_mutex_destroy(&cache->deciders_lock);

@@ -72,6 +72,14 @@ typedef struct rp_recent {
     char category[64];  /* cut; labels are short */
 } rp_recent;
 
+/* Learners of what the prompts of a scope share; those that were asked least lately go. */
+enum { RP_TEMPLATE_SLOTS = 256, RP_TEMPLATE_WAYS = 8 };
+typedef struct rp_template_slot {
+    rp_scope scope;
+    struct rp_template *learner; /* owned; NULL: free */
+    uint64_t used;               /* when, in questions */
+} rp_template_slot;
+
 /* Questions about additions that were answered: the upper 63 bits of a hash of both texts, and
  * the answer. A slot that another pair takes is asked again. */
 enum { RP_COLLISION_SLOTS = 4096 };
@@ -119,6 +127,10 @@ struct rp_cache {
     pthread_mutex_t recent_lock;    /* leaf */
     rp_recent *recent_entries, *recent_requests; /* RP_RECENT_SLOTS each */
 
+    pthread_mutex_t templates_lock; /* leaf */
+    rp_template_slot templates[RP_TEMPLATE_SLOTS];
+    uint64_t template_questions;
+
     _Atomic uint64_t collisions[RP_COLLISION_SLOTS]; /* 0: free; relaxed, each stands alone */
 
     rp_reason_slot reasons[RP_REASON_SLOTS];
@@ -146,6 +158,17 @@ struct rp_query_work {
     rp_cache *cache;
     rp_query *query;
 };
+
+/* Learn from a prompt of the scope, and find the part of it that varies: *fuzzy lies in `text`,
+ * *template_ says by which template it was cut. If it was not, all of it and 0. */
+void rp_templates_cut(rp_cache *cache, const rp_scope *scope, rp_str text, rp_str *fuzzy,
+                      uint32_t *template_);
+/* The part of a stored prompt that varies, if it was cut by this template and that is still
+ * known; else all of it. */
+rp_str rp_templates_cut_stored(rp_cache *cache, const rp_scope *scope, rp_str text,
+                               uint32_t template_);
+void rp_templates_init(rp_cache *cache);
+void rp_templates_fini(rp_cache *cache);
 
 /* Is `stored` near `question` only because of what was added to it? `vector` is the
  * question's, of one window. Embeds at most RP_COLLISION_VARIANTS_MAX short texts, unless the

@@ -155,8 +155,12 @@ reembed_entry(rp_cache *cache, const rp_place *place, float *storage)
     /* An entry without a vector may have been stored while there was no encoder: give it
      * one. Only those that have no fuzzy part can never have one. */
     const bool wanted = entry->prompt.len > 0;
+    /* As it was embedded, if its template is known by now. If not it goes whole into a scope of
+     * cut prompts, where it resembles nothing. */
+    const rp_str fuzzy =
+        rp_templates_cut_stored(cache, &place->scope, entry->prompt, entry->template_);
     rp_embedding embedding;
-    const rp_status status = wanted ? cache->embedder.embed(cache->embedder.context, entry->prompt,
+    const rp_status status = wanted ? cache->embedder.embed(cache->embedder.context, fuzzy,
                                                             storage, &embedding, NULL)
                                     : RP_ERR_UNSUPPORTED;
     bool done = status == RP_OK && rp_store_vectors_replace(cache->store, place->id, cache->embedder.dim,
@@ -164,7 +168,8 @@ reembed_entry(rp_cache *cache, const rp_place *place, float *storage)
                                             embedding.mean) == RP_OK;
     if (done && rp_cache_semantic(cache)) {
         rp_index_remove(cache->index, place->id);
-        rp_cache_index_add(cache, place->scope, place->id, embedding.mean);
+        rp_cache_index_add(cache, rp_vector_scope(place->scope, entry->template_), place->id,
+                           embedding.mean);
     }
     if (wanted && !done && status != RP_ERR_LIMIT) /* too long: exact tier only, as before */
         rp_cache_failed(cache, "reembed");

@@ -300,6 +300,8 @@ rp_query_prepare(rp_cache *cache, rp_query *query)
     const rp_controls *controls = &query->controls;
     const rp_caller *caller = &query->caller;
     query->now = rp_clock_wall_us(cache->clock);
+    query->fuzzy = request->prompt;
+    query->template_ = 0;
     query->result = (rp_lookup_result){ .outcome = RP_LOOKUP_MISS, .reason = "unasked",
                                         .similarity = NAN, .decision = { .risk = NAN,
                                                                          .threshold = NAN } };
@@ -342,6 +344,8 @@ rp_query_prepare(rp_cache *cache, rp_query *query)
     query->words_known = false;
     query->may_read = !controls->no_read;
     query->may_write = !controls->no_write && !cache->read_only;
+    if (query->rules.templates && query->tier == RP_TIER_SEMANTIC && cache->embedder.embed)
+        rp_templates_cut(cache, &query->scope, request->prompt, &query->fuzzy, &query->template_);
     if (!query->may_read) {
         query->result.outcome = RP_LOOKUP_REFRESH;
         query->result.reason = "no-cache";
@@ -547,7 +551,7 @@ rp_query_embed(rp_cache *cache, rp_query *query)
     const int64_t started = rp_clock_monotonic_us(cache->clock);
     rp_embedding embedding;
     rp_status status =
-        embedder->embed(embedder->context, query->request->prompt, storage, &embedding, NULL);
+        embedder->embed(embedder->context, query->fuzzy, storage, &embedding, NULL);
     const int64_t embed_us = rp_clock_monotonic_us(cache->clock) - started;
     if (status == RP_OK)
         status = rp_query_embedding(cache, query, &embedding, embed_us);
@@ -707,9 +711,14 @@ ask_collides(void *context, size_t at, rp_entry_id id, rp_str prompt, rp_str sto
              float similarity, bool *out)
 {
     const struct rp_query_work *work = context;
-    (void)at;
     (void)id;
-    return rp_cache_collides(work->cache, stored, prompt, work->query->mean, similarity, out);
+    (void)prompt;
+    /* As they were embedded, where gates see whole prompts. */
+    const rp_entry *entry = work->entries[at];
+    if (entry && work->query->template_)
+        stored = rp_templates_cut_stored(work->cache, &work->query->scope, stored, entry->template_);
+    return rp_cache_collides(work->cache, stored, work->query->fuzzy, work->query->mean, similarity,
+                             out);
 }
 
 /* Long texts are compared window by window, which a deletion moves: they are not looked at. */
@@ -848,9 +857,10 @@ rp_lookup_semantic(rp_cache *cache, rp_query *query)
     }
     rp_neighbor neighbors[RP_CANDIDATES_MAX];
     const size_t wanted = query->rules.neighbors ? query->rules.neighbors : NEIGHBORS;
-    const size_t count = rp_index_search(cache->index, query->scope, query->mean,
+    const rp_scope scope = rp_vector_scope(query->scope, query->template_);
+    const size_t count = rp_index_search(cache->index, scope, query->mean,
                                          RP_MIN(wanted, (size_t)RP_CANDIDATES_MAX), neighbors);
-    rp_recall_sample(&cache->recall, query->scope, query->mean);
+    rp_recall_sample(&cache->recall, scope, query->mean);
     const int64_t searched = rp_clock_monotonic_us(cache->clock);
     query->result.search_us = searched - started;
     load_candidates(cache, query, neighbors, count);

@@ -46,6 +46,7 @@ typedef struct rp_rules {
     double temperature_max;   /* an explicit higher value is not stored; default 1.0 */
     bool strict_gates;
     rp_collision_check collision_check; /* RP_COLLISION_CHECK_HITS */
+    bool templates;           /* embed only what varies among the scope's prompts */
     uint32_t gates;           /* RP_GATES_DEFAULT */
     size_t neighbors;         /* candidates looked at, 1..RP_CANDIDATES_MAX; 0: 8 */
 } rp_rules;
@@ -114,6 +115,8 @@ typedef struct rp_query {
     rp_volatility words;  /* use rp_query_volatility */
     bool words_known;
     uint8_t user_hash[16], metadata_hash[16];
+    rp_str fuzzy;         /* what is embedded: the prompt, or what of it varies in this scope */
+    uint32_t template_;   /* by which template it was cut; 0: it is the whole prompt */
     rp_time now;
     double random01;
 

@@ -148,7 +148,7 @@ write_entry(rp_cache *cache, const rp_entry *entry, bool vectors, rp_buffer *lin
     rp_json_key(&writer, "static");
     rp_json_put_bool(&writer, entry->flags & RP_ENTRY_STATIC);
     const bool sound = put_reply(&writer, entry);
-    if (vectors && entry->mean)
+    if (vectors && entry->mean && !entry->template_) /* of a part of the prompt: made again */
         put_vectors(line, rp_store_fingerprint(cache->store), entry);
     rp_buffer_append(line, RP_STR("}\n"));
     return sound && !rp_buffer_failed(line);
@@ -288,6 +288,10 @@ take_vectors(rp_cache *cache, rp_query *query, const rp_json *line)
                                          .mean = storage,
                                          .windows = count > 1 ? storage + dim : storage };
         ok = rp_query_embedding(cache, query, &embedding, 0) == RP_OK;
+    }
+    if (ok) { /* exported vectors are of whole prompts */
+        query->fuzzy = query->request->prompt;
+        query->template_ = 0;
     }
     free(storage);
 }

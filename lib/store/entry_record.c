@@ -30,7 +30,7 @@ enum {
     AT_OUTPUT_TOKENS = 168,
     AT_UPSTREAM_US = 176,
     AT_WINDOW_COUNT = 184,
-    AT_RESERVED = 188, /* 0 */
+    AT_TEMPLATE = 188,
     AT_TEXT_SIZES = 192,
     TEXT_COUNT = 8, /* the header ends behind their sizes */
 
@@ -144,6 +144,7 @@ rp_entry_record_encode(const rp_entry *entry, rp_entry_id id, void *compressor, 
     rp_store_le64(header + AT_OUTPUT_TOKENS, (uint64_t)entry->output_tokens);
     rp_store_le64(header + AT_UPSTREAM_US, (uint64_t)entry->upstream_us);
     rp_store_le32(header + AT_WINDOW_COUNT, (uint32_t)entry->window_count);
+    rp_store_le32(header + AT_TEMPLATE, entry->template_);
     for (int i = 0; i < TEXT_COUNT; i++)
         rp_store_le32(header + AT_TEXT_SIZES + 4 * i, (uint32_t)texts[i].len);
     rp_store_le64(header + AT_CHECKSUM, checksum_of(header + 8, meta_size - 8, id));
@@ -198,6 +199,7 @@ rp_entry_record_decode(rp_str bytes, rp_entry_id id, rp_entry *out, rp_stored_re
         .upstream_us = (int64_t)rp_load_le64(at + AT_UPSTREAM_US),
         .dim = dim,
         .window_count = window_count,
+        .template_ = rp_load_le32(at + AT_TEMPLATE),
     };
     memcpy(entry.scope.bytes, at + AT_SCOPE, 32);
     memcpy(entry.key.bytes, at + AT_KEY, 32);

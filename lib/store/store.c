@@ -455,8 +455,9 @@ read_vectors(rp_store *store, MDB_txn *txn, rp_entry *view, rp_buffer *scratch)
         bytes = rp_buffer_str(scratch);
     }
     rp_vector_view vectors;
+    const rp_scope scope = rp_vector_scope(view->scope, view->template_);
     if (rp_vector_record_decode(bytes, view->id, &vectors) != RP_OK ||
-        memcmp(vectors.scope.bytes, view->scope.bytes, sizeof view->scope.bytes) != 0)
+        memcmp(vectors.scope.bytes, scope.bytes, sizeof scope.bytes) != 0)
         return READ_DAMAGED;
     if (vectors.encoder != store->stored_encoder)
         return READ_OK; /* of another encoder: not shown */
@@ -869,8 +870,8 @@ rp_store_vectors_replace(rp_store *store, rp_entry_id id, size_t dim, size_t win
     const size_t size = rp_vector_record_size(dim, window_count);
     rp_status status = RP_ERR_NOMEM;
     if (op && rp_buffer_reserve(&op->value, size)) {
-        rp_vector_record_encode(id, store->encoder, entry->scope, dim, window_count, mean, windows,
-                                op->value.ptr);
+        rp_vector_record_encode(id, store->encoder, rp_vector_scope(entry->scope, entry->template_),
+                                dim, window_count, mean, windows, op->value.ptr);
         op->value.len = size;
         op->kind = RP_OP_VECTORS;
         op->id = id;

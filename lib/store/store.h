@@ -61,9 +61,20 @@ typedef struct rp_entry {
     rp_str tags;              /* joined by LF */
     rp_str reply;             /* encoded (wire/wire.h), uncompressed; empty unless loaded */
     size_t dim, window_count; /* 0: no vector */
+    uint32_t template_;       /* which template its prompt was cut by before it was embedded; 0: none */
     const float *mean;        /* (dim), unless loaded NULL */
     const float *windows;     /* (window_count, dim); equals mean for one window */
 } rp_entry;
+
+/* Vectors of prompts that were cut by a template can be compared with each other only: they are
+ * kept and searched in a scope of their own, which is no request's. */
+static inline rp_scope
+rp_vector_scope(rp_scope scope, uint32_t template_)
+{
+    for (unsigned i = 0; i < 4; i++)
+        scope.bytes[28 + i] ^= (uint8_t)(template_ >> 8 * i);
+    return scope;
+}
 
 void rp_entry_ref(const rp_entry *entry);
 void rp_entry_unref(const rp_entry *entry); /* NULL is fine */

@@ -1328,6 +1328,116 @@ test_a_policy_that_learns_comes_to_serve_and_remembers(void **state)
     fetch(f, "alpha beta gamma delta epsilon zeta eta iota", "no");
 }
 
+/* ---- templates ------------------------------------------------------------------------------ */
+
+static const char front[] = "you are a careful assistant of the city library who reads the question of a "
+                            "visitor below and answers it in plain words here it is";
+
+/* Ask, and keep the reply of a miss. Returns the outcome; a hit must have the reply. */
+static const char *
+fetch_wrapped(fixture *f, const char *varying, const char *reply, bool templates)
+{
+    char prompt[512];
+    rp_arena arena;
+    rp_query query;
+    rp_buffer encoded, body;
+    rp_json_reader *reader;
+    rp_admission admission = { 0 };
+    snprintf(prompt, sizeof prompt, "%s %s", front, varying);
+    rp_arena_init(&arena, 0);
+    rp_buffer_init(&encoded, 0);
+    rp_buffer_init(&body, 0);
+    const rp_cache_request request = ask("alice", prompt);
+    assert_int_equal(rp_query_from_request(f->cache, &request, &arena, &query, NULL), RP_OK);
+    query.rules.templates = templates;
+    rp_lookup_all(f->cache, &query);
+    const char *outcome = rp_lookup_outcome_name(query.result.outcome);
+    if (query.result.outcome == RP_LOOKUP_MISS) {
+        rp_json_write_string(rp_str_of(reply), &body);
+        assert_int_equal(rp_json_reader_new(&reader), RP_OK);
+        admission.verdict = rp_reply_from_body(RP_WIRE_PROMPT, rp_buffer_str(&body), reader,
+                                               &encoded, &admission.usage);
+        admission.encoded = rp_buffer_str(&encoded);
+        rp_json_reader_free(reader);
+        rp_entry_id id;
+        assert_int_equal(rp_admit_and_wait(f->cache, &query, &admission, &id, NULL), RP_OK);
+    } else {
+        assert_str_equal(rp_reply_text(query.result.reply), rp_str_of(reply));
+    }
+    rp_query_fini(&query);
+    rp_buffer_fini(&encoded);
+    rp_buffer_fini(&body);
+    rp_arena_fini(&arena);
+    return outcome;
+}
+
+static const char *const subjects[] = {
+    "opening hours on sunday", "lending of films", "lost library card", "fees for late books",
+    "rooms for groups", "printing in colour", "parking behind the house", "books in braille",
+    "newspapers from abroad", "courses for children", "wheelchair access",
+};
+
+/* More prompts than it takes to settle. What is answered meanwhile does not matter: it is what
+ * templates are there to end, so all get the same. */
+static void
+teach_template(fixture *f, const char *suffix)
+{
+    for (size_t i = 0; i < RP_COUNT(subjects); i++) {
+        char varying[128];
+        snprintf(varying, sizeof varying, "%s%s", subjects[i], suffix);
+        fetch_wrapped(f, varying, "taught", true);
+    }
+}
+
+static void
+test_without_templates_an_instruction_drowns_what_varies(void **state)
+{
+    fixture *f = *state;
+    assert_string_equal(fetch_wrapped(f, "opening hours on sunday", "ten to four", false), "miss");
+    assert_string_equal(fetch_wrapped(f, "lending of films", "ten to four", false), "hit"); /* wrong */
+}
+
+static void
+test_with_templates_only_what_varies_is_compared(void **state)
+{
+    fixture *f = *state;
+    f->options.policy = "static:min_similarity=0.7";
+    reopen_cache(f);
+    teach_template(f, "");
+    assert_string_equal(fetch_wrapped(f, "museum of modern glass", "left of it", true), "miss");
+    assert_string_equal(fetch_wrapped(f, "modern museum of glass please", "left of it", true), "hit");
+    assert_string_equal(fetch_wrapped(f, "trains to the airport", "platform 4", true), "miss");
+    /* Whole prompts and cut ones do not meet: this one resembles the first that were taught. */
+    assert_string_equal(fetch_wrapped(f, "museum of modern glass please", "taught", false), "hit");
+}
+
+static void
+test_a_template_is_learned_again_after_a_restart_and_finds_its_entries(void **state)
+{
+    fixture *f = *state;
+    f->options.policy = "static:min_similarity=0.7";
+    reopen_cache(f);
+    teach_template(f, "");
+    assert_string_equal(fetch_wrapped(f, "museum of modern glass", "left of it", true), "miss");
+    reopen_cache(f);
+    /* Not yet: what is near among whole prompts is none of the cut ones. */
+    teach_template(f, " then");
+    assert_string_equal(fetch_wrapped(f, "modern museum of glass please", "left of it", true), "hit");
+    /* Exact repeats never needed it. */
+    assert_string_equal(fetch_wrapped(f, "museum of modern glass", "left of it", true), "hit");
+}
+
+static void
+test_a_cut_scope_is_one_of_its_own(void **state)
+{
+    (void)state;
+    const rp_scope scope = { { 7, 8, 9 } };
+    const rp_scope other = rp_vector_scope(scope, 0x01020304);
+    assert_memory_equal(scope.bytes, rp_vector_scope(scope, 0).bytes, 32);
+    assert_memory_not_equal(scope.bytes, other.bytes, 32);
+    assert_memory_not_equal(other.bytes, rp_vector_scope(scope, 0x01020305).bytes, 32);
+}
+
 /* ---- explain ------------------------------------------------------------------------------------------------ */
 
 static void
@@ -1602,6 +1712,10 @@ main(void)
         T(test_without_the_check_the_attack_works),
         T(test_explain_shows_a_collision_and_only_where_it_was_asked_about),
         T(test_admission_keeps_a_colliding_entry_for_the_exact_tier_only),
+        T(test_without_templates_an_instruction_drowns_what_varies),
+        T(test_with_templates_only_what_varies_is_compared),
+        T(test_a_template_is_learned_again_after_a_restart_and_finds_its_entries),
+        T(test_a_cut_scope_is_one_of_its_own),
         T(test_explain_shows_what_was_decided),
         T(test_an_export_can_be_imported_elsewhere),
         T(test_only_sound_vectors_of_our_encoder_are_trusted),
