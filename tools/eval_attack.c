@@ -17,8 +17,9 @@
 
 static const char *const usual_policies[] = {
     "exact",
+    "static:min_similarity=0.60", /* GPTCache's default: .8 on its own scale */
     "static:min_similarity=0.70",
-    "static:min_similarity=0.80", /* GPTCache's and GPT Semantic Cache's default */
+    "static:min_similarity=0.80", /* GPT Semantic Cache's default */
     "static:min_similarity=0.85",
     "static:min_similarity=0.90",
     "static:min_similarity=0.95", /* ours */
@@ -54,7 +55,7 @@ print_help(void)
          "each policy and defence; and what the defences take from benign prompts. Kinds of\n"
          "attack, defences and the members of --json: eval/attack.h, docs/evaluation.md.\n\n"
          "  --benign FILE        labelled pairs or a stream; may be repeated; needed\n"
-         "  --policy SPEC        may be repeated (exact, static at .70 to .95, verified,\n"
+         "  --policy SPEC        may be repeated (exact, static at .60 to .95, verified,\n"
          "                       verified-plus, adaptive, calibrated)\n"
          "  --targets N          victims drawn from POISONING (100)\n"
          "  --pairs N            benign pairs drawn from each FILE (500)\n"
