@@ -73,9 +73,9 @@ test_each_tier_answers_what_the_script_computed(void **state)
 {
     (void)state;
     static const char *const models[] = { "bert", "modernbert" };
-    /* As the bodies; a head adds little. Observed 2e-7, .0009 and .0046. */
-    static const double most[] = { [RP_PRECISION_F32] = 2e-6, [RP_PRECISION_BF16] = 0.005,
-                                   [RP_PRECISION_INT8] = 0.02 };
+    /* As the bodies; a head adds little. Observed 3e-7, .0036 and .011. */
+    static const double most[] = { [RP_PRECISION_F32] = 2e-6, [RP_PRECISION_BF16] = 0.01,
+                                   [RP_PRECISION_INT8] = 0.03 };
     for (size_t at = 0; rp_kernels_at(at); at++)
         for (rp_precision class = RP_PRECISION_F32; class <= RP_PRECISION_INT8; class++)
             for (size_t i = 0; i < RP_COUNT(models); i++) {
