@@ -150,12 +150,18 @@ def test_a_slow_follower_gets_every_event(proxy, upstream):
 # ---- between the end of a reply and its entry --------------------------------------
 
 def keep_the_pool_busy(proxy, pool, encoder):
-    """Both threads of the pool have something to embed that takes a while. One loop serves
-    connections in the order of their bytes, so what is asked afterwards comes later."""
-    body = json.dumps({"model": "reprise/" + os.path.basename(encoder),
-                       "input": ["%d boats and harbours " % i + "lighthouse " * 250
-                                 for i in range(8)]})
-    return [pool.submit(proxy.call, path="/v1/embeddings", body=body) for _ in range(2)]
+    """Both threads of the pool have something to embed that takes about a second (under a
+    sanitizer a single text takes that long). One loop serves connections in the order of their
+    bytes, so what is asked afterwards comes later."""
+    def embed(count):
+        return proxy.call(path="/v1/embeddings", body=json.dumps({
+            "model": "reprise/" + os.path.basename(encoder),
+            "input": ["%d boats and harbours " % i + "lighthouse " * 250 for i in range(count)]}))
+
+    begun = time.monotonic()
+    assert embed(1).status == 200
+    count = max(1, min(60, int(1 / (time.monotonic() - begun))))
+    return [pool.submit(embed, count) for _ in range(2)]
 
 
 @pytest.mark.parametrize("stream", [False, True])
