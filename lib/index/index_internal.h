@@ -66,7 +66,7 @@ struct chunk {
 typedef struct flat_extra flat_extra; /* the writer's: directory of chunks, free slots */
 typedef struct flat {
     uint32_t number;        /* in the index's registry */
-    uint32_t live;          /* vectors. Writer only. */
+    _Atomic uint32_t live;  /* vectors. Only the writer changes it. */
     chunk *_Atomic first;   /* pairs with readers' acquire */
     flat_extra *extra;      /* owned; NULL while there is one chunk and no free slot */
 } flat;
