@@ -1,25 +1,41 @@
 /* fuzz_cache.c - scope fields of an import, and outcomes of a store, from any bytes.
  *
  * Fields that are read must be written in a form that makes the same scope again; an
- * outcome that is read must be written as the same bytes. */
+ * outcome that is read must be written as the same bytes, or, if its format is an older
+ * one, as bytes that are read and written as themselves. */
 #include "base/bytes.h"
 #include "cache/admit.h"
 #include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
 
-static void
-check_outcome(rp_str bytes)
+enum { OUTCOME_OLD = 1, OUTCOME_NOW = 2 }; /* first byte of a record */
+
+static bool
+write_again(rp_str bytes, rp_buffer *again)
 {
     rp_outcome outcome;
     rp_str policy;
     if (rp_outcome_decode(bytes, &outcome, &policy) != RP_OK)
-        return;
-    rp_buffer again;
+        return false;
+    rp_outcome_encode(&outcome, policy, again);
+    return true;
+}
+
+static void
+check_outcome(rp_str bytes)
+{
+    rp_buffer once, again;
+    rp_buffer_init(&once, 0);
     rp_buffer_init(&again, 0);
-    rp_outcome_encode(&outcome, policy, &again);
-    if (!rp_str_equal(bytes, rp_buffer_str(&again)))
-        abort();
+    if (write_again(bytes, &once)) {
+        if (bytes.ptr[0] == OUTCOME_NOW && !rp_str_equal(bytes, rp_buffer_str(&once)))
+            abort();
+        if (!write_again(rp_buffer_str(&once), &again) ||
+            !rp_str_equal(rp_buffer_str(&once), rp_buffer_str(&again)))
+            abort();
+    }
+    rp_buffer_fini(&once);
     rp_buffer_fini(&again);
 }
 
@@ -63,7 +79,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
     const rp_str input = { (const char *)bytes, size };
-    if (size && bytes[0] == 1)
+    if (size && (bytes[0] == OUTCOME_OLD || bytes[0] == OUTCOME_NOW))
         check_outcome(input);
     else
         check_fields(input);
