@@ -276,7 +276,7 @@ rp_frontier(const rp_scored *rows, size_t count, size_t requests, double error_m
     rp_frontier_point best = { 0, 0, INFINITY };
     walk w = { .rows = rows, .count = count };
     while (requests && step(&w))
-        if (w.wrong <= error_max * (double)requests)
+        if (w.wrong <= error_max * (double)requests + 1e-9) /* .01 * 700 may be 6.99999 */
             best = (rp_frontier_point){ (w.right + w.wrong) / (double)requests,
                                         w.wrong / (double)requests, w.score };
     return best;

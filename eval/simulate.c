@@ -66,6 +66,7 @@ typedef struct run {
     double compute_us;
     bool counts;            /* warm-up is over */
     rp_tally *tally;
+    rp_frontier_rows *frontier; /* NULL: hits are served; else nothing is, and all is told */
 } run;
 
 static bool
@@ -282,7 +283,7 @@ queue_label(run *r, size_t position, uint32_t line, bool enters_if_wrong, double
                                                       enters_if_wrong, threshold, *outcome };
 }
 
-/* The answer of a miss becomes an entry as the server's admission would have it
+/* What answers a request that went upstream becomes an entry as the server's admission would have it
  * (lib/cache/admit.c): an exact one in any case, unless the policy wants none; among the
  * similar ones it may have to wait for its neighbour's label. */
 static rp_status
@@ -291,7 +292,9 @@ admit_miss(run *r, const rp_drive_state *state, size_t position, uint32_t line)
     const rp_decision *decision = &state->decision;
     rp_outcome outcome;
     bool waits = false;
-    if (r->s->learn_misses && rp_drive_outcome(state, RP_OUTCOME_MISS, &outcome)) {
+    const rp_outcome_source source
+        = decision->verdict == RP_HIT ? RP_OUTCOME_AUDIT : RP_OUTCOME_MISS;
+    if (r->s->learn_misses && rp_drive_outcome(state, source, &outcome)) {
         outcome.right = is_right(r, line, outcome.candidate.id);
         waits = decision->keep == RP_KEEP_IF_NEIGHBOR_WRONG;
         if (decision->keep != RP_KEEP_NEVER)
@@ -400,6 +403,24 @@ find_candidates(run *r, uint32_t line, rp_candidate candidates[RP_CANDIDATES_MAX
     return count;
 }
 
+/* What the policy might have answered, and what the nearest entry would have been. */
+static void
+note_scores(run *r, uint32_t line, const rp_drive_state *state)
+{
+    const size_t chosen = state->decision.chosen;
+    if (!state->count || !r->counts)
+        return;
+    rp_frontier_add(r->frontier, RP_FRONTIER_NEAREST, (double)state->candidates[0].similarity,
+                    is_right(r, line, state->candidates[0].id));
+    const bool estimated = isfinite(state->decision.risk);
+    if (chosen >= state->count || (state->candidates[chosen].gates_fired && !estimated))
+        return;
+    const bool right = is_right(r, line, state->candidates[chosen].id);
+    rp_frontier_add(r->frontier, RP_FRONTIER_RISK, -state->decision.risk, right);
+    rp_frontier_add(r->frontier, RP_FRONTIER_GATED, (double)state->candidates[chosen].similarity,
+                    right);
+}
+
 static void
 drive_request(run *r, size_t position, uint32_t line, rp_drive_state *state)
 {
@@ -470,6 +491,12 @@ serve_semantic(run *r, size_t position, uint32_t line, rp_tallied *request)
         drive_request(r, position, line, &state);
     if (r->evict)
         spread_credit(r, &state);
+    if (r->frontier) {
+        note_scores(r, line, &state);
+        state.decision.keep = RP_KEEP_ALWAYS;
+        request->served = RP_SERVED_UPSTREAM;
+        return admit_miss(r, &state, position, line);
+    }
     const double similarity = state.count ? (double)state.candidates[0].similarity : NAN;
     if (state.decision.verdict != RP_HIT) {
         request->served = RP_SERVED_UPSTREAM;
@@ -668,6 +695,17 @@ finish(run *r)
     rp_tally_finish(tally, &r->s->tally, r->compute_us);
 }
 
+/* All of a run but what it adds up to. */
+static rp_status
+simulate(run *r, const char *spec, rp_error *error)
+{
+    rp_arena_init(&r->arena, 0);
+    rp_buffer_init(&r->line, 0);
+    rp_random_init(&r->random, r->s->seed ^ 0x6175646974u); /* "audit" */
+    const rp_status status = prepare(r, spec, error);
+    return status ? status : serve_all(r, error);
+}
+
 rp_status
 rp_simulate(const rp_simulation *simulation, const char *spec, rp_tally *out, rp_error *error)
 {
@@ -675,12 +713,7 @@ rp_simulate(const rp_simulation *simulation, const char *spec, rp_tally *out, rp
     run r = { .s = simulation, .stream = simulation->stream, .tally = &tally };
     const int64_t started = rp_monotonic_ns();
     const double cpu_started = cpu_seconds();
-    rp_arena_init(&r.arena, 0);
-    rp_buffer_init(&r.line, 0);
-    rp_random_init(&r.random, simulation->seed ^ 0x6175646974u); /* "audit" */
-    rp_status status = prepare(&r, spec, error);
-    if (!status)
-        status = serve_all(&r, error);
+    const rp_status status = simulate(&r, spec, error);
     if (!status) {
         finish(&r);
         tally.seconds = (double)(rp_monotonic_ns() - started) / 1e9;
@@ -689,6 +722,32 @@ rp_simulate(const rp_simulation *simulation, const char *spec, rp_tally *out, rp
     } else {
         rp_tally_fini(&tally);
     }
+    release(&r);
+    return status;
+}
+
+rp_status
+rp_simulate_frontier(const rp_simulation *simulation, const char *spec, rp_frontiers *out,
+                     rp_error *error)
+{
+    rp_simulation observed = *simulation;
+    observed.capacity = 0;
+    observed.decisions_out = NULL;
+    observed.tally.windows = 0;
+    rp_tally tally = { { 0 } };
+    rp_frontier_rows rows;
+    run r = { .s = &observed, .stream = simulation->stream, .tally = &tally, .frontier = &rows };
+    rp_status status = rp_frontier_rows_init(&rows, simulation->stream->count);
+    if (status)
+        return rp_fail(error, status, "no memory for the scores of %zu requests",
+                       simulation->stream->count);
+    status = simulate(&r, spec, error);
+    out->requests = tally.all.requests;
+    out->exact_hits = tally.all.exact_hits;
+    if (!status)
+        rp_frontier_finish(&rows, out);
+    rp_frontier_rows_fini(&rows);
+    rp_tally_fini(&tally);
     release(&r);
     return status;
 }

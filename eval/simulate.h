@@ -22,6 +22,7 @@
 #define RP_EVAL_SIMULATE_H
 
 #include "eval/evict.h"
+#include "eval/frontier.h"
 #include "eval/stream.h"
 #include "eval/tally.h"
 #include "eval/vectors.h"
@@ -62,6 +63,12 @@ typedef struct rp_simulation {
  * (`progress` said stop). After success release with rp_tally_fini. */
 RP_NODISCARD rp_status rp_simulate(const rp_simulation *simulation, const char *spec,
                                    rp_tally *out, rp_error *error);
+
+/* The pass of frontier.h: nothing is served, every request is kept and every outcome told.
+ * `out->bounds` and `out->bound_count` say for which bounds; the rest is filled in. Of the
+ * simulation `capacity` and `decisions_out` do not count. Fails as rp_simulate does. */
+RP_NODISCARD rp_status rp_simulate_frontier(const rp_simulation *simulation, const char *spec,
+                                            rp_frontiers *out, rp_error *error);
 
 /* A threshold in hindsight: every request becomes an entry, whatever was decided, and the
  * nearest one (of the 8 nearest without a veto, if gates run) is scored. This is not a

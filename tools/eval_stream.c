@@ -187,6 +187,14 @@ clear_progress(void)
 
 /* ---- running ------------------------------------------------------------------------------------ */
 
+/* What is kept of a policy's frontier pass: bounds and caches of any size share it. */
+typedef struct kept_frontier {
+    const rp_stream_policy *policy;
+    rp_stream_order order;
+    uint64_t seed;
+    rp_frontiers frontiers;
+} kept_frontier;
+
 typedef struct session {
     rp_stream_options *o;
     const rp_stream *stream;
@@ -194,6 +202,8 @@ typedef struct session {
     const float *embed_us;
     uint32_t *order; /* (requests); owned */
     rp_checkpoint *checkpoint;
+    kept_frontier *frontiers; /* (frontier_count); owned */
+    size_t frontier_count;
     progress progress;
 } session;
 
@@ -257,6 +267,104 @@ key_of_run(const session *s, const rp_stream_run *run, const rp_simulation *sim,
         hash_number(&hash, isnan(numbers[i]) ? -12345 : numbers[i]); /* one NaN for all */
     rp_sha256_final(&hash, out);
 }
+
+/* ---- the frontier of a policy ------------------------------------------------------------------- */
+
+static void
+add_bound(rp_frontiers *frontiers, double bound)
+{
+    for (size_t i = 0; i < frontiers->bound_count; i++)
+        if (frontiers->bounds[i] == bound)
+            return;
+    if (!isnan(bound) && frontiers->bound_count < RP_FRONTIER_BOUNDS_MAX)
+        frontiers->bounds[frontiers->bound_count++] = bound;
+}
+
+/* The usual bounds, and those under which the policy runs. */
+static void
+set_bounds(const rp_stream_options *o, const rp_stream_run *run, rp_frontiers *out)
+{
+    static const double usual[] = { 0.005, 0.01, 0.02, 0.05 };
+    *out = (rp_frontiers){ 0 };
+    for (size_t i = 0; i < RP_COUNT(usual); i++)
+        add_bound(out, usual[i]);
+    for (size_t i = 0; run->bound_given && i < o->bound_count; i++)
+        add_bound(out, o->bounds[i]);
+    add_bound(out, run->error_max);
+}
+
+static void
+key_of_frontier(const session *s, const rp_stream_run *run, const rp_simulation *sim,
+                const rp_frontiers *frontiers, uint8_t out[32])
+{
+    uint8_t key[32];
+    rp_sha256 hash;
+    key_of_run(s, run, sim, key);
+    rp_sha256_init(&hash);
+    rp_sha256_update_field(&hash, RP_STR("frontier"));
+    rp_sha256_update(&hash, (rp_str){ (const char *)key, sizeof key });
+    rp_sha256_update(&hash, (rp_str){ (const char *)frontiers, sizeof *frontiers });
+    rp_sha256_final(&hash, out);
+}
+
+static rp_status
+make_frontiers(session *s, const rp_stream_run *run, rp_frontiers *out, rp_error *error)
+{
+    rp_simulation sim;
+    uint8_t key[32];
+    rp_str kept;
+    fill_simulation(s, run, &sim);
+    sim.error_max = NAN; /* the policy's own: no cut is looked at */
+    sim.capacity = 0;
+    sim.evict = 0;
+    set_bounds(s->o, run, out);
+    key_of_frontier(s, run, &sim, out, key);
+    if (s->checkpoint && rp_checkpoint_find(s->checkpoint, key, &kept) && kept.len == sizeof *out) {
+        memcpy(out, kept.ptr, sizeof *out);
+        return RP_OK;
+    }
+    rp_status status = rp_stream_arrange(s->stream, run->order, run->seed, s->order);
+    if (!status)
+        status = rp_simulate_frontier(&sim, run->policy->spec, out, error);
+    clear_progress();
+    if (!status && s->checkpoint)
+        status = rp_checkpoint_add(s->checkpoint, key, (rp_str){ (const char *)out, sizeof *out },
+                                   error);
+    return status;
+}
+
+/* Printed once as JSON, when it is made. */
+static rp_status
+get_frontiers(session *s, const rp_stream_run *run, const rp_frontiers **out, rp_error *error)
+{
+    *out = NULL;
+    if (!s->o->frontier)
+        return RP_OK;
+    for (size_t i = 0; i < s->frontier_count; i++) {
+        const kept_frontier *kept = &s->frontiers[i];
+        if (kept->policy == run->policy && kept->order == run->order && kept->seed == run->seed) {
+            *out = &kept->frontiers;
+            return RP_OK;
+        }
+    }
+    kept_frontier *grown = realloc(s->frontiers, (s->frontier_count + 1) * sizeof *grown);
+    if (!grown)
+        return rp_fail(error, RP_ERR_NOMEM, "no memory for one more frontier");
+    s->frontiers = grown;
+    kept_frontier *made = &grown[s->frontier_count];
+    *made = (kept_frontier){ .policy = run->policy, .order = run->order, .seed = run->seed };
+    s->progress.spec = run->policy->spec;
+    const rp_status status = make_frontiers(s, run, &made->frontiers, error);
+    if (status)
+        return status;
+    s->frontier_count++;
+    *out = &made->frontiers;
+    if (s->o->json)
+        rp_stream_print_frontiers_json(s->o, run, *out);
+    return RP_OK;
+}
+
+/* ---- results ------------------------------------------------------------------------------------ */
 
 static rp_status
 keep_result(session *s, const uint8_t key[32], const rp_tally *tally, rp_error *error)
@@ -334,15 +442,15 @@ is_other_order_of(const rp_stream_run *a, const rp_stream_run *b)
 /* One result is printed as it is; of several shuffles of the same, the sum. */
 static void
 print_result(session *s, const run_list *list, size_t at, const rp_tally *tally,
-             rp_stream_summary *summaries)
+             const rp_frontiers *frontiers, rp_stream_summary *summaries)
 {
     const rp_stream_run *run = &list->runs[at];
     if (s->o->json) {
-        rp_stream_print_json(s->o, run, s->stream, tally);
+        rp_stream_print_json(s->o, run, s->stream, tally, frontiers);
         return;
     }
     if (run->order != RP_ORDER_SHUFFLED || s->o->orders == 1) {
-        rp_stream_print_text(s->o, run, s->stream, tally);
+        rp_stream_print_text(s->o, run, s->stream, tally, frontiers);
         return;
     }
     size_t first = at;
@@ -351,7 +459,7 @@ print_result(session *s, const run_list *list, size_t at, const rp_tally *tally,
             first = i;
             break;
         }
-    rp_stream_summary_add(&summaries[first], &tally->all);
+    rp_stream_summary_add(&summaries[first], run, &tally->all, frontiers);
     if (summaries[first].orders == s->o->orders)
         rp_stream_summary_print(run, &summaries[first]);
 }
@@ -369,17 +477,17 @@ run_policies(session *s, rp_error *error)
         rp_stream_print_header();
     for (size_t i = 0; !status && i < list.count; i++) {
         rp_tally tally;
+        const rp_frontiers *frontiers;
         s->progress.at = i;
-        if (stop_asked)
-            status = RP_ERR_CLOSED;
-        else
+        status = stop_asked ? RP_ERR_CLOSED : get_frontiers(s, &list.runs[i], &frontiers, error);
+        if (!status)
             status = get_result(s, &list.runs[i], &tally, error);
         if (status == RP_ERR_CLOSED)
             rp_fail(error, status, "stopped after %zu of %zu runs%s", i, list.count,
                     s->checkpoint ? "; the same command with --resume goes on" : "");
         if (status)
             break;
-        print_result(s, &list, i, &tally, summaries);
+        print_result(s, &list, i, &tally, frontiers, summaries);
         rp_tally_fini(&tally);
     }
     free(summaries);
@@ -458,6 +566,7 @@ run_session(session *s, rp_error *error)
     if (out && (ferror(out) | fclose(out)) && !status)
         status = rp_fail(error, RP_ERR_IO, "cannot write %s", o->decisions_out);
     rp_checkpoint_close(s->checkpoint);
+    free(s->frontiers);
     free(s->order);
     return status;
 }

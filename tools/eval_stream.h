@@ -46,7 +46,7 @@ typedef struct rp_stream_options {
     rp_stream_amount warm;
     const char *model, *vectors, *decisions_out, *labels, *file, *checkpoint;
     double embed_ms;          /* stated; NaN: measured, where there is an encoder */
-    bool resume, sweep, json, has_judge, judge_error_given;
+    bool resume, sweep, frontier, json, has_judge, judge_error_given;
     rp_eval_cache cache;
     rp_precision precision;
     rp_simulation simulation; /* what the options say for all; the rest is filled in later */
@@ -73,12 +73,17 @@ const char *rp_stream_order_name(rp_stream_order order);
 /* The gates in force for a policy: "on", "off" or "strict". */
 const char *rp_stream_gates_name(const rp_stream_options *o, const rp_stream_policy *policy);
 
-/* One object a run and category. */
+/* One object a run and category. `frontiers` NULL: not asked for. */
 void rp_stream_print_json(const rp_stream_options *o, const rp_stream_run *run,
-                          const rp_stream *stream, const rp_tally *tally);
+                          const rp_stream *stream, const rp_tally *tally,
+                          const rp_frontiers *frontiers);
 void rp_stream_print_header(void);
 void rp_stream_print_text(const rp_stream_options *o, const rp_stream_run *run,
-                          const rp_stream *stream, const rp_tally *tally);
+                          const rp_stream *stream, const rp_tally *tally,
+                          const rp_frontiers *frontiers);
+/* Of one policy and order. */
+void rp_stream_print_frontiers_json(const rp_stream_options *o, const rp_stream_run *run,
+                                    const rp_frontiers *frontiers);
 void rp_stream_print_sweep_json(const rp_stream_options *o, const rp_stream_run *run,
                                 const rp_sweep *sweep);
 void rp_stream_print_sweep_text(const rp_sweep *sweep);
@@ -87,9 +92,11 @@ void rp_stream_print_sweep_text(const rp_sweep *sweep);
 typedef struct rp_stream_summary {
     uint64_t orders;
     double hits, error, hit_error, error_worst;
+    double frontier, kept; /* sums; NaN: not asked for, or nothing is estimated */
     rp_counts worst;
 } rp_stream_summary;
-void rp_stream_summary_add(rp_stream_summary *summary, const rp_counts *counts);
+void rp_stream_summary_add(rp_stream_summary *summary, const rp_stream_run *run,
+                           const rp_counts *counts, const rp_frontiers *frontiers);
 void rp_stream_summary_print(const rp_stream_run *run, const rp_stream_summary *summary);
 
 #endif

@@ -59,6 +59,8 @@ print_help(void)
          "  --bound-sweep        the same as --error-max .005,.01,.02,.05\n"
          "  --threshold-sweep S  static thresholds from .50 to 1.00 in steps of S, as caches\n"
          "  --sweep              every threshold in hindsight, all requests kept: no cache\n"
+         "  --frontier           the same for each policy's estimate of the risk, and how much of\n"
+         "                       that it keeps\n"
          "  --gates WHICH        on, off or strict (on); baselines have their own\n\n"
          "The stream\n"
          "  --order WHICH,...    file, shuffled, sorted by answer (file)\n"
@@ -289,7 +291,7 @@ rp_stream_gates_name(const rp_stream_options *o, const rp_stream_policy *policy)
 /* ---- options ---------------------------------------------------------------------------------- */
 
 enum option_code {
-    OPT_POLICY = 256, OPT_BASELINE, OPT_ERROR_MAX, OPT_BOUND_SWEEP, OPT_THRESHOLDS, OPT_SWEEP,
+    OPT_POLICY = 256, OPT_BASELINE, OPT_ERROR_MAX, OPT_BOUND_SWEEP, OPT_THRESHOLDS, OPT_SWEEP, OPT_FRONTIER,
     OPT_GATES, OPT_ORDER, OPT_ORDERS, OPT_SEED, OPT_WARM, OPT_INTERVAL, OPT_TTL, OPT_VOLATILE_TTL,
     OPT_CAPACITY, OPT_EVICT, OPT_LABELS, OPT_LABEL_DELAY, OPT_JUDGE_ERROR, OPT_UPSTREAM_MS,
     OPT_UPSTREAM_SPREAD, OPT_JUDGE_MS, OPT_EMBED_MS, OPT_REQUEST_COST, OPT_JUDGE_COST,
@@ -304,6 +306,7 @@ static const struct option options[] = {
     { "bound-sweep", no_argument, NULL, OPT_BOUND_SWEEP },
     { "threshold-sweep", required_argument, NULL, OPT_THRESHOLDS },
     { "sweep", no_argument, NULL, OPT_SWEEP },
+    { "frontier", no_argument, NULL, OPT_FRONTIER },
     { "gates", required_argument, NULL, OPT_GATES },
     { "order", required_argument, NULL, OPT_ORDER },
     { "orders", required_argument, NULL, OPT_ORDERS },
@@ -392,6 +395,7 @@ take_option(int option, void *context)
     case OPT_BOUND_SWEEP: return read_bounds(".005,.01,.02,.05", o);
     case OPT_THRESHOLDS: return add_thresholds(o, optarg);
     case OPT_SWEEP: o->sweep = true; return true;
+    case OPT_FRONTIER: o->frontier = true; return true;
     case OPT_GATES: return read_gates(optarg, s);
     case OPT_ORDER: return read_orders(optarg, o);
     case OPT_ORDERS: return read_count(optarg, RP_STREAM_ORDERS_MAX, &o->orders) && o->orders;

@@ -190,10 +190,27 @@ put_cost(rp_json_writer *writer, const rp_stream_options *o, const rp_tally *tal
     rp_json_close(writer, '}');
 }
 
+/* The hits of the policy's frontier at the bound it runs under. */
+static double
+frontier_of(const rp_frontiers *frontiers, const rp_stream_run *run)
+{
+    return frontiers ? rp_frontier_hits(frontiers, RP_FRONTIER_RISK, run->error_max) : NAN;
+}
+
+/* What it keeps of that; of nothing there is no share. */
+static double
+kept_of(const rp_counts *counts, double frontier)
+{
+    return frontier > 0 ? share_of(counts->hits, counts->requests) / frontier : NAN;
+}
+
 static void
 put_all(rp_json_writer *writer, const rp_stream_options *o, const rp_stream_run *run,
-        const rp_tally *tally)
+        const rp_tally *tally, const rp_frontiers *frontiers)
 {
+    const double frontier = frontier_of(frontiers, run);
+    put_double(writer, "frontier_hit_rate", frontier);
+    put_double(writer, "kept", kept_of(&tally->all, frontier));
     const bool has_judge = o->has_judge || run->policy->needs_judge;
     put_text(writer, "stream_sha256", o->stream_sha256);
     put_text(writer, "encoder", o->encoder[0] ? o->encoder : NULL);
@@ -236,7 +253,7 @@ flush_line(rp_buffer *line)
 
 void
 rp_stream_print_json(const rp_stream_options *o, const rp_stream_run *run, const rp_stream *stream,
-                     const rp_tally *tally)
+                     const rp_tally *tally, const rp_frontiers *frontiers)
 {
     const size_t categories = stream->categories.count > 1 ? stream->categories.count : 0;
     for (size_t i = 0; i < 1 + categories; i++) {
@@ -248,10 +265,60 @@ rp_stream_print_json(const rp_stream_options *o, const rp_stream_run *run, const
         put_head(&writer, o, run, i ? stream->categories.texts[i - 1] : RP_STR("*"));
         put_counts(&writer, i ? &tally->categories[i - 1] : &tally->all);
         if (!i)
-            put_all(&writer, o, run, tally);
+            put_all(&writer, o, run, tally, frontiers);
         rp_json_close(&writer, '}');
         flush_line(&line);
     }
+}
+
+/* A frontier as a list of points; `cut` names what is cut. */
+static void
+put_points(rp_json_writer *writer, const double *bounds, const rp_frontier_point *points,
+           size_t count, const char *cut)
+{
+    rp_json_open(writer, '[');
+    for (size_t i = 0; i < count; i++) {
+        rp_json_open(writer, '{');
+        put_double(writer, "error_max", bounds[i]);
+        put_double(writer, "hit_rate", points[i].hits);
+        put_double(writer, "error", points[i].errors);
+        put_double(writer, cut, points[i].threshold);
+        rp_json_close(writer, '}');
+    }
+    rp_json_close(writer, ']');
+}
+
+void
+rp_stream_print_frontiers_json(const rp_stream_options *o, const rp_stream_run *run,
+                               const rp_frontiers *frontiers)
+{
+    rp_stream_run pass = *run; /* no bound and no capacity is in force */
+    pass.error_max = NAN;
+    pass.capacity = 0;
+    rp_buffer line;
+    rp_json_writer writer;
+    rp_buffer_init(&line, 0);
+    rp_json_writer_init(&writer, &line);
+    rp_json_open(&writer, '{');
+    put_head(&writer, o, &pass, RP_STR("*"));
+    put_text(&writer, "stream_sha256", o->stream_sha256);
+    put_text(&writer, "encoder", o->encoder[0] ? o->encoder : NULL);
+    put_uint(&writer, "requests", frontiers->requests);
+    put_uint(&writer, "exact_hits", frontiers->exact_hits);
+    rp_json_key(&writer, "frontiers");
+    rp_json_open(&writer, '{');
+    for (int score = 0; score < RP_FRONTIER_SCORES; score++) {
+        rp_json_key(&writer, rp_frontier_score_name(score));
+        if (frontiers->counts[score])
+            put_points(&writer, frontiers->bounds, frontiers->points[score],
+                       frontiers->bound_count,
+                       score == RP_FRONTIER_RISK ? "risk_max" : "min_similarity");
+        else
+            rp_json_put_null(&writer);
+    }
+    rp_json_close(&writer, '}');
+    rp_json_close(&writer, '}');
+    flush_line(&line);
 }
 
 /* ---- for people ----------------------------------------------------------------------------- */
@@ -307,9 +374,27 @@ print_costs(const rp_tally *tally)
            tally->without_ms.p50, tally->without_ms.p99);
 }
 
+static void
+print_frontiers(const rp_frontiers *frontiers, const rp_stream_run *run, const rp_counts *counts)
+{
+    static const char *const names[] = { "cut on the risk", "cosine, gates", "cosine" };
+    const double frontier = frontier_of(frontiers, run);
+    for (int score = 0; score < RP_FRONTIER_SCORES; score++) {
+        printf("    %s in hindsight, hits %% at error <=", names[score]);
+        for (size_t i = 0; frontiers->counts[score] && i < frontiers->bound_count; i++)
+            printf("  %g %%: %.2f", 100 * frontiers->bounds[i],
+                   100 * frontiers->points[score][i].hits);
+        if (frontiers->counts[score] == 0)
+            fputs("  nothing: there is no such score", stdout);
+        if (score == RP_FRONTIER_RISK && frontier > 0)
+            printf("; kept %.0f %%", 100 * kept_of(counts, frontier));
+        putchar('\n');
+    }
+}
+
 void
 rp_stream_print_text(const rp_stream_options *o, const rp_stream_run *run, const rp_stream *stream,
-                     const rp_tally *tally)
+                     const rp_tally *tally, const rp_frontiers *frontiers)
 {
     char name[RP_STREAM_SPEC_SIZE + 80];
     name_run(run, name, sizeof name);
@@ -326,6 +411,8 @@ rp_stream_print_text(const rp_stream_options *o, const rp_stream_run *run, const
            "bytes  %.1f s\n", tally->decide_us.mean, tally->decide_us.p50, tally->decide_us.p99,
            tally->search_us.p50, tally->search_us.p99, (unsigned long long)tally->state_bytes,
            tally->seconds);
+    if (frontiers)
+        print_frontiers(frontiers, run, &tally->all);
     for (size_t i = 0; stream->categories.count > 1 && i < stream->categories.count; i++) {
         char category[37];
         snprintf(category, sizeof category, "    %.*s",
@@ -336,8 +423,12 @@ rp_stream_print_text(const rp_stream_options *o, const rp_stream_run *run, const
 }
 
 void
-rp_stream_summary_add(rp_stream_summary *summary, const rp_counts *counts)
+rp_stream_summary_add(rp_stream_summary *summary, const rp_stream_run *run,
+                      const rp_counts *counts, const rp_frontiers *frontiers)
 {
+    const double frontier = frontier_of(frontiers, run);
+    summary->frontier += frontier;
+    summary->kept += kept_of(counts, frontier);
     const double error = counts->requests ? share_of(counts->wrong_hits, counts->requests) : 0;
     summary->orders++;
     summary->hits += counts->requests ? share_of(counts->hits, counts->requests) : 0;
@@ -361,6 +452,9 @@ rp_stream_summary_print(const rp_stream_run *run, const rp_stream_summary *summa
            "order: error %.3f %% (99.9 %% lower limit %.3f %%)\n", name,
            (unsigned long long)summary->orders, 100 * summary->hits / n, 100 * summary->error / n,
            100 * summary->hit_error / n, 100 * summary->error_worst, 100 * worst.low);
+    if (!isnan(summary->frontier))
+        printf("    in hindsight, cut on the risk: hits %.2f %%; kept %.0f %%\n",
+               100 * summary->frontier / n, 100 * summary->kept / n);
     fflush(stdout);
 }
 
@@ -425,19 +519,11 @@ rp_stream_print_sweep_json(const rp_stream_options *o, const rp_stream_run *run,
         rp_json_close(&writer, '}');
     }
     rp_json_close(&writer, ']');
+    rp_frontier_point points[RP_COUNT(frontier_errors)];
+    for (size_t i = 0; i < RP_COUNT(frontier_errors); i++)
+        points[i] = rp_frontier(sweep->rows, sweep->count, sweep->requests, frontier_errors[i]);
     rp_json_key(&writer, "frontier");
-    rp_json_open(&writer, '[');
-    for (size_t i = 0; i < RP_COUNT(frontier_errors); i++) {
-        const rp_frontier_point point =
-            rp_frontier(sweep->rows, sweep->count, sweep->requests, frontier_errors[i]);
-        rp_json_open(&writer, '{');
-        put_double(&writer, "error_max", frontier_errors[i]);
-        put_double(&writer, "hit_rate", point.hits);
-        put_double(&writer, "error", point.errors);
-        put_double(&writer, "min_similarity", point.threshold);
-        rp_json_close(&writer, '}');
-    }
-    rp_json_close(&writer, ']');
+    put_points(&writer, frontier_errors, points, RP_COUNT(frontier_errors), "min_similarity");
     put_similarities(&writer, sweep);
     rp_json_close(&writer, '}');
     flush_line(&line);

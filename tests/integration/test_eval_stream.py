@@ -223,6 +223,79 @@ def test_bounds_thresholds_and_orders_make_a_list_of_runs(stream):
     assert gates["gptcache"] == gates["vcache"] == "off" and gates["calibrated"] == "on"
 
 
+# ---- in hindsight -------------------------------------------------------------------------
+
+
+def most_hits(rows, bound, requests):
+    """By the definition: rows of (score, right); equal scores are served together."""
+    best = 0
+    for limit, _ in rows:
+        served = [right for score, right in rows if score >= limit]
+        if served.count(False) <= bound * requests + 1e-9:
+            best = max(best, len(served))
+    return best / requests
+
+
+def test_the_frontier_is_what_was_known_when_it_was_asked(tmp_path):
+    # Two planes: 0, 1, 2, 5 and 3, 4. Cosines to the nearest earlier one of the same plane are
+    # .95 (right), .99 (wrong), none, .9 (right), .97 (wrong; 2 is nearer than 0 and 1).
+    def at(plane, degrees_cosine, turn=1):
+        v = [0, 0, 0, 0]
+        v[2 * plane] = degrees_cosine
+        v[2 * plane + 1] = turn * (1 - degrees_cosine ** 2) ** .5
+        return v
+    lines = [{"prompt": p, "answer_id": a} for p, a in zip("abcdef", "xxyzzx")]
+    vectors = [at(0, 1), at(0, .95), at(0, .99, -1), at(1, 1), at(1, .9), at(0, .9, -1)]
+    path, npy = write_stream(tmp_path, lines, vectors)
+    cosine = lambda i, j: sum(p * q for p, q in zip(vectors[i], vectors[j]))
+    nearest = []
+    for i in range(1, 6):
+        score, j = max((cosine(i, j), j) for j in range(i))
+        nearest.append((score, lines[i]["answer_id"] == lines[j]["answer_id"]))
+    told = objects("stream", "--vectors", npy, "--gates", "off", "--frontier", "--error-max", ".2",
+                   "--policy", "calibrated", "--policy", "static", path)
+    fronts = {x["policy"]: x["frontiers"] for x in told if "frontiers" in x}
+    for policy in fronts.values():
+        got = {x["error_max"]: x["hit_rate"] for x in policy["nearest"]}
+        for bound in got:
+            assert abs(got[bound] - most_hits(nearest, bound, 6)) < 1e-9
+    # Without outcomes to speak of the estimate falls as the cosine rises: the same order.
+    assert [x["hit_rate"] for x in fronts["calibrated"]["risk"]] == [
+        x["hit_rate"] for x in fronts["calibrated"]["nearest"]]
+    assert [x["error_max"] for x in fronts["calibrated"]["risk"]] == [.005, .01, .02, .05, .2]
+    assert fronts["static"]["risk"] is None
+    run_of = {x["policy"]: x for x in told if "hit_rate" in x}
+    mine = run_of["calibrated"]
+    assert mine["frontier_hit_rate"] == most_hits(nearest, .2, 6) > 0
+    assert abs(mine["kept"] - mine["hit_rate"] / mine["frontier_hit_rate"]) < 1e-9
+    assert run_of["static"]["frontier_hit_rate"] is run_of["static"]["kept"] is None
+
+
+def test_cosines_of_the_frontier_are_those_of_the_sweep(stream, tmp_path):
+    folder, *_ = stream
+    common = ["stream", "--vectors", folder / "v.npy", folder / "s.jsonl", "--frontier",
+              "--order", "shuffled", "--orders", "2"]
+    for gates, score in ("off", "nearest"), ("on", "gated"):
+        told = objects(*common, "--sweep", "--policy", "calibrated", "--gates", gates)
+        swept = [x["frontier"] for x in told if x["policy"] == "sweep"]
+        fronts = [x["frontiers"][score] for x in told if "frontiers" in x]
+        assert fronts == swept and len(fronts) == 2
+        if gates == "off":
+            assert [x["frontiers"]["gated"] for x in told if "frontiers" in x] == fronts
+    # One pass serves all bounds, is kept, and needs nothing that the ordinary run needs.
+    kept = ["--checkpoint", tmp_path / "kept", "--policy", "calibrated", "--bound-sweep"]
+    first = objects(*common, *kept)
+    assert sum("frontiers" in x for x in first) == 2 and len(first) == 10
+    assert objects(*common, *kept, "--resume") == first
+    without = [x for x in common if x != "--frontier"]
+    plain = objects(*without, "--policy", "calibrated", "--bound-sweep")
+    counted = "hits", "wrong_hits", "entries", "labels_known"
+    assert [[x[c] for c in counted] for x in plain] == [
+        [x[c] for c in counted] for x in first if "hit_rate" in x]
+    text = run(*common, "--policy", "calibrated").stdout
+    assert "kept" in text and "in hindsight, cut on the risk" in text
+
+
 def without_times(row):
     row = {k: v for k, v in row.items() if not k.startswith(("decide_us", "search_us", "seconds", "cpu"))}
     row["latency"] = {k: v for k, v in row["latency"].items() if k == "without_ms"}

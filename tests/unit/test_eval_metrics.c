@@ -5,6 +5,7 @@
  * by brute force over all pairs and all thresholds, on random rows with many ties (seed
  * printed), and values known from tables. Sums of a few hundred doubles agree to 1e-12. */
 #include "base/random.h"
+#include "eval/frontier.h"
 #include "eval/metrics.h"
 #include "test_support.h"
 
@@ -215,6 +216,51 @@ test_the_frontier_takes_the_last_threshold_within_the_bound(void **state)
     assert_true(isinf(rp_frontier(rows + 1, 4, 10, 0.01).threshold));
 }
 
+static void
+test_a_bound_of_a_whole_number_of_requests_is_that_number(void **state)
+{
+    (void)state;
+    /* .29 * 100 is 28.999999999999996: twenty-nine wrong answers of a hundred keep it. */
+    rp_scored rows[29];
+    for (size_t i = 0; i < RP_COUNT(rows); i++)
+        rows[i] = (rp_scored){ 1.0 - (double)i / 100, 1, 0, false };
+    assert_float_equal(rp_frontier(rows, 29, 100, 0.29).hits, .29, 1e-12);
+}
+
+static void
+test_each_score_has_its_own_frontier_and_equal_risks_are_cut_together(void **state)
+{
+    (void)state;
+    /* Ten requests. Risks, rising: right; right and wrong alike; right; three have none. */
+    static const struct {
+        double risk, gated;
+        bool right;
+    } asked[] = { { .3, .99, true }, { .1, .80, false }, { .1, .95, true }, { NAN, .60, false },
+                  { .05, .85, true } };
+    rp_frontier_rows rows;
+    rp_frontiers out = { .requests = 10, .bound_count = 2, .bounds = { .05, .1 } };
+    assert_int_equal(rp_frontier_rows_init(&rows, 5), RP_OK);
+    for (size_t i = 0; i < RP_COUNT(asked); i++) {
+        rp_frontier_add(&rows, RP_FRONTIER_RISK, -asked[i].risk, asked[i].right);
+        rp_frontier_add(&rows, RP_FRONTIER_GATED, asked[i].gated, asked[i].right);
+    }
+    rp_frontier_finish(&rows, &out);
+    assert_int_equal(out.counts[RP_FRONTIER_RISK], 4);
+    assert_int_equal(out.counts[RP_FRONTIER_NEAREST], 0);
+    /* No wrong one is allowed: the pair at .1 stays out although one of it is right. */
+    assert_float_equal(rp_frontier_hits(&out, RP_FRONTIER_RISK, .05), .1, 1e-12);
+    assert_float_equal(out.points[RP_FRONTIER_RISK][0].threshold, .05, 0);
+    assert_float_equal(rp_frontier_hits(&out, RP_FRONTIER_RISK, .1), .4, 1e-12);
+    assert_float_equal(out.points[RP_FRONTIER_RISK][1].threshold, .3, 0);
+    assert_float_equal(out.points[RP_FRONTIER_RISK][1].errors, .1, 1e-12);
+    assert_float_equal(rp_frontier_hits(&out, RP_FRONTIER_GATED, .05), .3, 1e-12);
+    assert_true(isnan(rp_frontier_hits(&out, RP_FRONTIER_NEAREST, .05)));
+    assert_true(isnan(rp_frontier_hits(&out, RP_FRONTIER_RISK, .02)));
+    rp_frontier_add(&rows, RP_FRONTIER_GATED, 1, true); /* no room: passed over */
+    assert_int_equal(rows.counts[RP_FRONTIER_GATED], 5);
+    rp_frontier_rows_fini(&rows);
+}
+
 int
 main(void)
 {
@@ -225,6 +271,8 @@ main(void)
         cmocka_unit_test(test_intervals_have_known_values),
         cmocka_unit_test(test_a_bootstrap_repeats_and_leaves_the_rows),
         cmocka_unit_test(test_the_frontier_takes_the_last_threshold_within_the_bound),
+        cmocka_unit_test(test_a_bound_of_a_whole_number_of_requests_is_that_number),
+        cmocka_unit_test(test_each_score_has_its_own_frontier_and_equal_risks_are_cut_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
