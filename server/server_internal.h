@@ -141,10 +141,11 @@ struct rp_visit {
     rp_buffer collect;
     /* A refusal that waits until the store has taken the credential back (credential.c). */
     struct rp_held_reply {
+        bool waits;    /* nothing of it has been sent */
+        bool has_ended, is_whole; /* the fetch has, meanwhile */
         int status;
-        const rp_header *headers;
+        const rp_header *headers; /* in the arena */
         size_t header_count;
-        bool is_whole, is_written;
     } held;
 };
 
@@ -217,11 +218,13 @@ bool rp_visit_is_one_answer(const rp_visit *visit);
 void rp_visit_flight_key(const rp_visit *visit, rp_flight_key *out);
 /* Break off whatever is forwarded, whoever waits for it. */
 void rp_visit_cancel(rp_visit *visit);
+/* What was held may go to the client. */
+void rp_visit_release(rp_visit *visit);
 
 /* ---- credential.c --------------------------------------------------------------- */
 
-/* Learn from the upstream's status. True: this reply is collected (`collected`) and sent when
- * the store has taken the credential back. */
+/* Learn from the upstream's status. True: this reply is held (`held`) and sent when the store
+ * has taken the credential back. */
 bool rp_visit_learn_credential(rp_visit *visit, int status, const rp_header *headers, size_t count);
 
 /* ---- local.c ------------------------------------------------------------------- */

@@ -145,7 +145,7 @@ on_head(void *context, int status, const rp_header *headers, size_t count)
         rp_visit_begin(visit, status, headers, count, length, false);
 }
 
-/* The client is slow and nobody else waits. */
+/* The client is slow and nobody else waits, or nothing may be sent yet. */
 static bool
 pause_fetch(rp_visit *visit)
 {
@@ -172,6 +172,8 @@ static bool
 on_data(void *context, rp_str bytes)
 {
     rp_visit *visit = context;
+    if (visit->held.waits)
+        return pause_fetch(visit);
     if (visit->collected) {
         rp_buffer_append(&visit->collect, bytes); /* bounded; asked at the end */
         return true;
@@ -225,6 +227,9 @@ on_done(void *context, rp_fetch_result result, const char *detail)
         rp_metrics_count(visit->worker->server->metrics, RP_FAMILY_UPSTREAM, "none");
         end_unshared(visit);
         fail_upstream(visit, result, detail);
+    } else if (visit->held.waits) {
+        visit->held.has_ended = true;
+        visit->held.is_whole = whole;
     } else if (visit->collected) {
         if (whole && !rp_buffer_failed(&visit->collect))
             (void)!visit->collected(visit, 0, NULL, 0);
@@ -247,6 +252,23 @@ on_done(void *context, rp_fetch_result result, const char *detail)
         }
     }
     rp_visit_unref(visit);
+}
+
+void
+rp_visit_release(rp_visit *visit)
+{
+    const struct rp_held_reply held = visit->held;
+    visit->held.waits = false;
+    if (!held.waits || !visit->exchange)
+        return;
+    rp_visit_begin(visit, held.status, held.headers, held.header_count,
+                   content_length_of(held.headers, held.header_count), false);
+    if (held.has_ended) {
+        rp_visit_end(visit, held.is_whole ? RP_VISIT_SERVED : RP_VISIT_ABORTED);
+    } else if (visit->fetch && visit->fetch_paused) {
+        visit->fetch_paused = false;
+        rp_fetch_resume(visit->fetch);
+    }
 }
 
 static void

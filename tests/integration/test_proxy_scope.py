@@ -4,10 +4,14 @@ What could go wrong: two callers share by accident; a caller without a credentia
 one that was revoked, is answered from the store.
 """
 import concurrent.futures
+import http.client
+import json
 import os
 import time
 
-from proxy import Admin, wait_until, while_it_lasts
+import pytest
+
+from proxy import Admin, PATIENCE, wait_until, while_it_lasts
 
 
 def test_callers_with_different_keys_share_nothing(proxy, upstream):
@@ -57,6 +61,34 @@ def test_a_crash_does_not_bring_a_revoked_key_back(start, upstream, tmp_path):
     reply = second.chat("Hello", key="sk-gone")
     assert (reply.status, reply.cache, reply.reason) == (401, "miss", "credential-unproven")
     assert second.chat("Hello", key="sk-stays").cache == "hit"
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_a_long_refusal_is_held_as_a_short_one(start, upstream, tmp_path, framing):
+    """However long its body is and however it is framed: whoever has seen its head can rely
+    on it. All of it arrives, also when nothing had to be held."""
+    first = start(folder=tmp_path)
+    for key in ("sk-gone", "sk-stays"):
+        first.chat("Hello", key=key)
+    Admin(first).wait_until_committed(2)
+    upstream.rejected_keys.add("sk-gone")
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:  # work for the writer
+        list(pool.map(lambda i: first.chat(os.urandom(1 << 20).hex(), key="sk-stays"), range(12)))
+    body = json.dumps({"model": "gpt-test", "messages": [{"role": "user", "content": "Else"}]})
+    connection = http.client.HTTPConnection(*first.address, timeout=PATIENCE)
+    connection.request("POST", "/v1/chat/completions", body, {
+        "Authorization": "Bearer sk-gone", "X-Test": "long=" + framing})
+    assert connection.getresponse().status == 401
+    first.kill()
+    second = start(folder=tmp_path)
+    reply = second.chat("Hello", {"X-Test": "long=" + framing}, key="sk-gone")
+    assert (reply.status, reply.cache, reply.reason) == (401, "miss", "credential-unproven")
+    assert len(reply.json["error"]["message"]) == 300000
+    upstream.rejected_keys.clear()
+    second.chat("Hello", key="sk-gone")
+    upstream.rejected_keys.add("sk-gone")
+    reply = second.chat("Again", {"X-Test": "long=" + framing}, key="sk-gone")
+    assert (reply.status, len(reply.json["error"]["message"])) == (401, 300000)
 
 
 def test_a_refusal_that_is_held_is_the_upstreams(proxy, upstream):

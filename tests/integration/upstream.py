@@ -162,6 +162,8 @@ class Upstream:
             raise Broken
         key = request.headers.get("authorization", "").removeprefix("Bearer ")
         if key in self.rejected_keys:
+            if request.wants("long") is not None:
+                return self._send_long_refusal(connection, request.wants("long"))
             return self._send_json(connection, 401, error("invalid key", "invalid_api_key"))
         if request.wants("early") is not None:
             self._send_json(connection, int(request.wants("early")), error("early", "early"),
@@ -187,6 +189,16 @@ class Upstream:
         if request.wants("large") is not None:
             return self._send_large(connection, int(request.wants("large")))
         self._send_json(connection, 404, error("no such path: " + path, "not_found"))
+
+    @staticmethod
+    def _send_long_refusal(connection, framing):
+        body = json.dumps(error("x" * 300000, "invalid_api_key")).encode()
+        if framing == "chunked":
+            head, body = b"Transfer-Encoding: chunked", b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+        else:
+            head = b"Content-Length: %d" % len(body)
+        connection.sendall(b"HTTP/1.1 401 No\r\nContent-Type: application/json\r\n%s\r\n\r\n"
+                           % head + body)
 
     @staticmethod
     def _send_large(connection, size):
