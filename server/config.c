@@ -663,6 +663,23 @@ read_tiers(reader *r, const rp_yaml *value, void *object)
 }
 
 static rp_status
+read_keep_finish(reader *r, const rp_yaml *value, void *object)
+{
+    rp_route_config *route = object;
+    route->keep_length = route->keep_filtered = false;
+    if (value->type != RP_YAML_LIST)
+        return fail_value(r, value, "keep_finish", "a list of length, content_filter");
+    for (const rp_yaml *item = value->first; item; item = item->next) {
+        const int at =
+            item->type == RP_YAML_SCALAR ? find_choice("length|content_filter", item->text) : -1;
+        if (at < 0)
+            return fail_value(r, item, "keep_finish", "one of length|content_filter");
+        *(at == 0 ? &route->keep_length : &route->keep_filtered) = true;
+    }
+    return RP_OK;
+}
+
+static rp_status
 read_policy(reader *r, const rp_yaml *value, void *object)
 {
     rp_policy *policy = NULL;
@@ -698,6 +715,7 @@ read_cache(reader *r, const rp_yaml *value, void *object)
         { "templates", KIND_FLAG, RO(templates) },
         { "collision_check", KIND_CHOICE, RO(collision_check), .choices = COLLISION_CHECKS },
         { "temperature_max", KIND_NUMBER, RO(temperature_max), 0, 100 },
+        { "keep_finish", KIND_VALUE, .read = read_keep_finish },
         { "volatile_ttl", KIND_DURATION, RO(volatile_ttl_us), 0, 1e9 },
         { NULL },
     };
@@ -1157,6 +1175,9 @@ print_route(rp_buffer *out, const rp_config *config, const rp_route_config *rout
     rp_buffer_printf(out, "      collision_check: %s\n", collision_checks[route->collision_check]);
     rp_buffer_printf(out, "      templates: %s\n", route->templates ? "true" : "false");
     rp_buffer_printf(out, "      temperature_max: %.15g\n", route->temperature_max);
+    rp_buffer_printf(out, "      keep_finish: [%s%s%s]\n", route->keep_length ? "length" : "",
+                     route->keep_length && route->keep_filtered ? ", " : "",
+                     route->keep_filtered ? "content_filter" : "");
     print_duration(out, "      ", "volatile_ttl", route->volatile_ttl_us);
 }
 

@@ -68,6 +68,7 @@ typedef struct rp_route_config {
     bool strict_gates;    /* gates: strict */
     int collision_check;  /* rp_collision_check */
     bool templates;
+    bool keep_length, keep_filtered; /* keep_finish: length, content_filter */
     double temperature_max;
     int64_t volatile_ttl_us;
 } rp_route_config;

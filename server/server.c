@@ -62,6 +62,8 @@ fill_rules(rp_cache *cache, const rp_route_config *route, rp_rules *rules, rp_er
     rules->ttl_max_us = route->ttl_max_us;
     rules->volatile_ttl_us = route->volatile_ttl_us;
     rules->temperature_max = route->temperature_max;
+    rules->keep_length = route->keep_length;
+    rules->keep_filtered = route->keep_filtered;
     rules->strict_gates = route->strict_gates;
     rules->collision_check = (rp_collision_check)route->collision_check;
     rules->templates = route->templates;

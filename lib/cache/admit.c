@@ -28,6 +28,13 @@ rp_admit_lifetime_us(const rp_query *query)
     return ttl_us;
 }
 
+static bool
+may_keep_verdict(const rp_rules *rules, rp_reply_verdict verdict)
+{
+    return verdict == RP_REPLY_GOOD || (verdict == RP_REPLY_LENGTH && rules->keep_length) ||
+           (verdict == RP_REPLY_FILTERED && rules->keep_filtered);
+}
+
 const char *
 rp_admit_refusal(rp_cache *cache, const rp_query *query, const rp_admission *admission)
 {
@@ -40,7 +47,7 @@ rp_admit_refusal(rp_cache *cache, const rp_query *query, const rp_admission *adm
     /* In shadow mode the cache shall look as it would when serving: a hit stores nothing. */
     if (query->result.outcome == RP_LOOKUP_SHADOW_HIT)
         return "shadow-hit";
-    if (admission->verdict != RP_REPLY_GOOD)
+    if (!may_keep_verdict(&query->rules, admission->verdict))
         return rp_reply_verdict_name(admission->verdict);
     if (admission->encoded.len == 0)
         return rp_reply_verdict_name(RP_REPLY_EMPTY);

@@ -44,6 +44,7 @@ typedef struct rp_rules {
     int64_t ttl_max_us;       /* clamp of a caller's wish; 0: none */
     int64_t volatile_ttl_us;  /* temporal prompts hit this long; default 10 minutes */
     double temperature_max;   /* an explicit higher value is not stored; default 1.0 */
+    bool keep_length, keep_filtered; /* keep replies that were cut so, too */
     bool strict_gates;
     rp_collision_check collision_check; /* RP_COLLISION_CHECK_HITS */
     bool templates;           /* embed only what varies among the scope's prompts */

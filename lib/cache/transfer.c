@@ -337,8 +337,8 @@ import_reply(const rp_json *line, rp_wire wire, rp_arena *arena, rp_buffer *enco
         rp_reply_from_body(wire, rp_buffer_str(&body), reader, encoded, usage);
     rp_buffer_fini(&body);
     rp_json_reader_free(reader);
-    if (verdict == RP_REPLY_GOOD)
-        return RP_OK;
+    if (verdict == RP_REPLY_GOOD || verdict == RP_REPLY_LENGTH || verdict == RP_REPLY_FILTERED)
+        return RP_OK; /* what was kept there was meant to be */
     return rp_fail(error, RP_ERR_INVALID, "the reply is not one to keep: %s",
                    rp_reply_verdict_name(verdict));
 }

@@ -89,12 +89,12 @@ messages_usage(const rp_json *usage)
 }
 
 static rp_reply_verdict
-judge_stop(const rp_json *json)
+judge_stop(rp_reply_draft *draft, const rp_json *json)
 {
     const rp_str stop = rp_json_string(rp_json_get(json, "stop_reason"));
     if (rp_str_equal(stop, RP_STR("refusal")))
         return RP_REPLY_REFUSAL;
-    return rp_str_equal(stop, RP_STR("end_turn")) || rp_str_equal(stop, RP_STR("stop_sequence")) ||
+    return rp_draft_unfinished(draft, stop) || rp_str_equal(stop, RP_STR("end_turn")) || rp_str_equal(stop, RP_STR("stop_sequence")) ||
                    rp_str_equal(stop, RP_STR("tool_use"))
                ? RP_REPLY_GOOD
                : RP_REPLY_FINISH;
@@ -177,7 +177,7 @@ messages_body(rp_reply_draft *draft, const rp_json *json)
         return RP_REPLY_ERROR;
     if (!rp_str_equal(rp_json_string(rp_json_get(json, "type")), RP_STR("message")))
         return RP_REPLY_UNREADABLE;
-    rp_reply_verdict verdict = judge_stop(json);
+    rp_reply_verdict verdict = judge_stop(draft, json);
     if (verdict != RP_REPLY_GOOD)
         return verdict;
     verdict = RP_REPLY_UNREADABLE;

@@ -142,7 +142,7 @@ read_message(rp_reply_draft *draft, const rp_json *message, rp_str bytes)
 static rp_reply_verdict
 read_choice(rp_reply_draft *draft, const rp_json *choice, rp_str bytes)
 {
-    const rp_reply_verdict finish = rp_openai_finish(rp_json_get(choice, "finish_reason"));
+    const rp_reply_verdict finish = rp_openai_finish(draft, rp_json_get(choice, "finish_reason"));
     if (finish != RP_REPLY_GOOD)
         return finish;
     rp_reply_verdict verdict = RP_REPLY_UNREADABLE;

@@ -39,10 +39,10 @@ rp_openai_tools(rp_request_draft *draft, const rp_json *tools)
 }
 
 rp_reply_verdict
-rp_openai_finish(const rp_json *finish_reason)
+rp_openai_finish(rp_reply_draft *draft, const rp_json *finish_reason)
 {
     const rp_str finish = rp_json_string(finish_reason);
-    return rp_str_equal(finish, RP_STR("stop")) || rp_str_equal(finish, RP_STR("tool_calls")) ||
+    return rp_draft_unfinished(draft, finish) || rp_str_equal(finish, RP_STR("stop")) || rp_str_equal(finish, RP_STR("tool_calls")) ||
                    rp_str_equal(finish, RP_STR("function_call"))
                ? RP_REPLY_GOOD
                : RP_REPLY_FINISH;

@@ -32,7 +32,7 @@ completions_end(rp_request_draft *draft)
 static rp_reply_verdict
 read_choice(rp_reply_draft *draft, const rp_json *choice, rp_str bytes)
 {
-    const rp_reply_verdict finish = rp_openai_finish(rp_json_get(choice, "finish_reason"));
+    const rp_reply_verdict finish = rp_openai_finish(draft, rp_json_get(choice, "finish_reason"));
     if (finish != RP_REPLY_GOOD)
         return finish;
     bool says = false;

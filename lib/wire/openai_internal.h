@@ -23,7 +23,7 @@ typedef rp_reply_verdict rp_openai_choice(rp_reply_draft *draft, const rp_json *
 rp_reply_verdict rp_openai_body(rp_reply_draft *draft, const rp_json *json,
                                 rp_openai_choice *each);
 /* Why a choice with this finish_reason is not kept; GOOD if it is. */
-rp_reply_verdict rp_openai_finish(const rp_json *finish_reason);
+rp_reply_verdict rp_openai_finish(rp_reply_draft *draft, const rp_json *finish_reason);
 
 /* ---- chunks to a body -------------------------------------------------------------- */
 

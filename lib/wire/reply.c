@@ -104,6 +104,31 @@ rp_draft_head_member(rp_reply_draft *draft, const rp_json_walk *walk, const char
     return true;
 }
 
+bool
+rp_draft_unfinished(rp_reply_draft *draft, rp_str finish)
+{
+    const bool is_cut =
+        rp_str_equal(finish, RP_STR("length")) || rp_str_equal(finish, RP_STR("max_tokens"));
+    const bool is_filtered = rp_str_equal(finish, RP_STR("content_filter"));
+    draft->is_cut = draft->is_cut || is_cut;
+    draft->is_filtered = draft->is_filtered || is_filtered;
+    return is_cut || is_filtered;
+}
+
+/* Of a body that was read to its end. What was cut before it said anything is cut rather than
+ * empty; what is both cut and filtered nobody has asked to keep. */
+static rp_reply_verdict
+judge_finish(const rp_reply_draft *draft, rp_reply_verdict verdict)
+{
+    if (!draft->is_cut && !draft->is_filtered)
+        return verdict;
+    if (verdict != RP_REPLY_GOOD && verdict != RP_REPLY_EMPTY)
+        return verdict;
+    if (verdict == RP_REPLY_EMPTY || (draft->is_cut && draft->is_filtered))
+        return RP_REPLY_FINISH;
+    return draft->is_cut ? RP_REPLY_LENGTH : RP_REPLY_FILTERED;
+}
+
 rp_reply_verdict
 rp_reply_from_draft(rp_wire wire, rp_str body, unsigned flags, rp_json_reader *json_reader,
                     rp_buffer *out, rp_usage *usage)
@@ -116,12 +141,12 @@ rp_reply_from_draft(rp_wire wire, rp_str body, unsigned flags, rp_json_reader *j
     if (body.len > BODY_SIZE_MAX ||
         rp_json_parse(json_reader, &arena, body, &json, NULL) != RP_OK)
         goto out;
-    verdict = rp_protocol_of(wire)->reply_body(&draft, json);
+    verdict = judge_finish(&draft, rp_protocol_of(wire)->reply_body(&draft, json));
     if (draft.flags & RP_REPLY_USAGE_UNKNOWN)
         draft.usage = (rp_usage){ -1, -1 };
     if (usage)
         *usage = draft.usage;
-    if (verdict != RP_REPLY_GOOD)
+    if (verdict != RP_REPLY_GOOD && verdict != RP_REPLY_LENGTH && verdict != RP_REPLY_FILTERED)
         goto out;
     const size_t before = out->len;
     if (!draft.failed)

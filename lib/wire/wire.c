@@ -45,7 +45,9 @@ rp_reply_verdict_name(rp_reply_verdict verdict)
     case RP_REPLY_GOOD: return "good";
     case RP_REPLY_INCOMPLETE: return "incomplete";
     case RP_REPLY_STATUS: return "status";
-    case RP_REPLY_FINISH: return "finish";
+    case RP_REPLY_FINISH:
+    case RP_REPLY_LENGTH:
+    case RP_REPLY_FILTERED: return "finish";
     case RP_REPLY_EMPTY: return "empty";
     case RP_REPLY_ERROR: return "error";
     case RP_REPLY_REFUSAL: return "refusal";

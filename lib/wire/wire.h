@@ -98,7 +98,9 @@ typedef enum rp_reply_verdict {
     RP_REPLY_GOOD,
     RP_REPLY_INCOMPLETE,     /* stream without its terminal event, body cut short */
     RP_REPLY_STATUS,         /* not a 2xx */
-    RP_REPLY_FINISH,         /* finish_reason length, content_filter ... */
+    RP_REPLY_FINISH,         /* finish_reason is not one of those that are kept */
+    RP_REPLY_LENGTH,         /* whole, but cut by the caller's or the model's limit */
+    RP_REPLY_FILTERED,       /* whole, but cut by the service's filter */
     RP_REPLY_EMPTY,          /* no text and no tool call */
     RP_REPLY_ERROR,          /* an error object in a 200, or an error event */
     RP_REPLY_REFUSAL,
@@ -119,8 +121,9 @@ RP_NODISCARD rp_status rp_reply_reader_new(rp_wire wire, int http_status, bool i
                                            size_t size_max, rp_reply_reader **out);
 void rp_reply_reader_free(rp_reply_reader *reader);
 void rp_reply_reader_feed(rp_reply_reader *reader, rp_str bytes);
-/* The upstream ended; `clean`: as its framing says it should. On RP_REPLY_GOOD the
- * encoded reply is appended to *out. `json_reader` is borrowed for the call. All the work is
+/* The upstream ended; `clean`: as its framing says it should. On RP_REPLY_GOOD, and on
+ * RP_REPLY_LENGTH and RP_REPLY_FILTERED, which a route may want to keep, the encoded reply is
+ * appended to *out. `json_reader` is borrowed for the call. All the work is
  * done here (about 0.5 us an event): feed only copies. */
 rp_reply_verdict rp_reply_reader_finish(rp_reply_reader *reader, bool clean,
                                         rp_json_reader *json_reader, rp_buffer *out,

@@ -104,7 +104,11 @@ typedef struct rp_reply_draft {
     rp_span *spans; /* owned */
     size_t span_count, span_capacity;
     bool failed;    /* no memory, or too many */
+    bool is_cut, is_filtered; /* a choice ended in the limit, or in the service's filter */
 } rp_reply_draft;
+
+/* Note a finish that a route may want to keep: true. */
+bool rp_draft_unfinished(rp_reply_draft *draft, rp_str finish);
 
 /* `bytes` lies within draft->body. */
 void rp_draft_span(rp_reply_draft *draft, rp_span_kind kind, rp_str bytes);

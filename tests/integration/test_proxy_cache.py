@@ -165,3 +165,22 @@ def test_many_clients_at_once_get_their_own_answers(start):
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         for n, cache, text in pool.map(ask, range(300)):
             assert cache == "hit" and text == texts[n]
+
+
+@pytest.mark.parametrize("reason,other", [("length", "content_filter"),
+                                          ("content_filter", "length")])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_route_may_keep_replies_that_were_cut(start, reason, other, stream):
+    """Only those it names, and they say in either form that they were cut."""
+    proxy = start("routes: [ { match: { model: 'gpt-*' }, cache: { keep_finish: [%s] } } ]" % reason)
+    proxy.accept()
+    for finish, hits in ((reason, True), (other, False), ("eviction", False)):
+        prompt = "Cut by " + finish
+        first = proxy.chat(prompt, {"X-Test": "finish=" + finish}, stream=stream)
+        again = proxy.chat(prompt, {"X-Test": "finish=" + finish})
+        assert again.cache == ("hit" if hits else "miss")
+        assert again.json["choices"][0]["finish_reason"] == finish
+        if hits:
+            assert again.text == first.text
+            chunks = proxy.chat(prompt, stream=True).chunks
+            assert [chunk["choices"][0]["finish_reason"] for chunk in chunks][-1] == finish

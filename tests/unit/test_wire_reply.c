@@ -53,7 +53,8 @@ read_pieces(fixture *f, rp_wire wire, int status, bool is_stream, rp_str bytes, 
                              (rp_str){ bytes.ptr + at, RP_MIN(step, bytes.len - at) });
     const rp_reply_verdict verdict =
         rp_reply_reader_finish(reader, true, f->json_reader, &f->encoded, usage);
-    assert_true(verdict == RP_REPLY_GOOD || f->encoded.len == 0);
+    assert_int_equal(f->encoded.len > 0, verdict == RP_REPLY_GOOD || verdict == RP_REPLY_LENGTH ||
+                                             verdict == RP_REPLY_FILTERED);
     rp_reply_reader_free(reader);
     return verdict;
 }
@@ -128,8 +129,16 @@ test_only_whole_and_successful_replies_are_kept(void **state)
         { RP_WIRE_CHAT, 200, "{\"choices\":[]}", RP_REPLY_EMPTY },
         { RP_WIRE_CHAT, 200, "{\"error\":{\"message\":\"m\"}}", RP_REPLY_ERROR },
         { RP_WIRE_CHAT, 200, CHOICE("{\"content\":\"a\"}", "\"stop\""), RP_REPLY_GOOD },
-        { RP_WIRE_CHAT, 200, CHOICE("{\"content\":\"a\"}", "\"length\""), RP_REPLY_FINISH },
-        { RP_WIRE_CHAT, 200, CHOICE("{\"content\":\"a\"}", "\"content_filter\""), RP_REPLY_FINISH },
+        { RP_WIRE_CHAT, 200, CHOICE("{\"content\":\"a\"}", "\"length\""), RP_REPLY_LENGTH },
+        { RP_WIRE_CHAT, 200, CHOICE("{\"content\":\"\"}", "\"length\""), RP_REPLY_FINISH },
+        { RP_WIRE_CHAT, 200, CHOICE("{\"refusal\":\"a\"}", "\"length\""), RP_REPLY_REFUSAL },
+        { RP_WIRE_CHAT, 200, CHOICE("{\"content\":\"a\"}", "\"eviction\""), RP_REPLY_FINISH },
+        { RP_WIRE_COMPLETIONS, 200,
+          "{\"choices\":[{\"index\":0,\"text\":\"a\",\"finish_reason\":\"length\"}]}", RP_REPLY_LENGTH },
+        { RP_WIRE_COMPLETIONS, 200,
+          "{\"choices\":[{\"index\":0,\"text\":\"a\",\"finish_reason\":\"length\"},"
+          "{\"index\":1,\"text\":\"a\",\"finish_reason\":\"content_filter\"}]}", RP_REPLY_FINISH },
+        { RP_WIRE_CHAT, 200, CHOICE("{\"content\":\"a\"}", "\"content_filter\""), RP_REPLY_FILTERED },
         { RP_WIRE_CHAT, 200, CHOICE("{\"content\":\"a\"}", "null"), RP_REPLY_FINISH },
         { RP_WIRE_CHAT, 200, CHOICE("{\"content\":\" \\n\"}", "\"stop\""), RP_REPLY_EMPTY },
         { RP_WIRE_CHAT, 200, CHOICE("{\"content\":null}", "\"stop\""), RP_REPLY_EMPTY },
@@ -166,7 +175,7 @@ test_only_whole_and_successful_replies_are_kept(void **state)
         { RP_WIRE_MESSAGES, 200,
           "{\"type\":\"message\",\"content\":[{\"type\":\"text\",\"text\":\"hi\"}],"
           "\"stop_reason\":\"max_tokens\"}",
-          RP_REPLY_FINISH },
+          RP_REPLY_LENGTH },
         { RP_WIRE_MESSAGES, 200,
           "{\"type\":\"message\",\"content\":[{\"type\":\"thinking\",\"thinking\":\"hm\"}],"
           "\"stop_reason\":\"end_turn\"}",
@@ -423,7 +432,7 @@ test_only_whole_streams_are_kept(void **state)
         { ROLE DELTA("{\"content\":\"a\"}") FINISH("\"stop\""), RP_REPLY_INCOMPLETE },
         { ROLE DELTA("{\"content\":\"a\"}") DONE, RP_REPLY_INCOMPLETE },
         { ROLE DELTA("{\"content\":\"a\"}") FINISH("\"stop\"") "data: [DONE]\n", RP_REPLY_INCOMPLETE },
-        { ROLE DELTA("{\"content\":\"a\"}") FINISH("\"length\"") DONE, RP_REPLY_FINISH },
+        { ROLE DELTA("{\"content\":\"a\"}") FINISH("\"length\"") DONE, RP_REPLY_LENGTH },
         { ROLE FINISH("\"stop\"") DONE, RP_REPLY_EMPTY },
         { DONE, RP_REPLY_EMPTY },
         { "", RP_REPLY_INCOMPLETE },
