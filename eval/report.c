@@ -498,6 +498,7 @@ write_sections(rp_report *report, rp_error *error)
     rp_buffer_init(&json_head, 0);
     rp_report_glance(report);
     rp_report_frontier(report);
+    rp_report_bounds(report);
     rp_report_policies(report);
     rp_report_categories(report);
     rp_report_neighbors(report);

@@ -42,6 +42,7 @@ void rp_report_legend(rp_report *report, uint32_t styles, const char *extra);
 /* Sections, in the order of the page. */
 void rp_report_glance(rp_report *report);
 void rp_report_frontier(rp_report *report);
+void rp_report_bounds(rp_report *report);
 void rp_report_policies(rp_report *report);
 void rp_report_categories(rp_report *report);
 void rp_report_neighbors(rp_report *report);

@@ -66,6 +66,10 @@ kind_of(const rp_json *row)
         return RP_RESULT_ATTACK;
     if (has(row, "policy") && has(row, "thresholds"))
         return RP_RESULT_SWEEP;
+    if (has(row, "policy") && has(row, "frontiers"))
+        return RP_RESULT_FRONTIER;
+    if (has(row, "policy") && has(row, "error_mean") && has(row, "error_worst"))
+        return RP_RESULT_BOUND;
     if (has(row, "policy") && has(row, "hit_rate") && has(row, "requests"))
         return RP_RESULT_POLICY;
     if (has(row, "p_chr_auc") && has(row, "auc"))

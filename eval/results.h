@@ -15,6 +15,8 @@ typedef enum rp_result_kind {
     RP_RESULT_PAIRS,  /* metrics of a file of pairs, or of one of its categories */
     RP_RESULT_POLICY, /* a policy over a stream, or over one of its categories */
     RP_RESULT_SWEEP,  /* every threshold over a stream */
+    RP_RESULT_FRONTIER, /* every cut on a policy's estimate of the risk */
+    RP_RESULT_BOUND,  /* several orders against a bound */
     RP_RESULT_ATTACK,
     RP_RESULT_EMBED,  /* milliseconds of an encoder */
     RP_RESULT_SEARCH, /* microseconds of an index */

@@ -31,8 +31,8 @@ style_of(rp_str policy)
 
 /* ---- names ------------------------------------------------------------------------------------ */
 
-static rp_str
-base_name(rp_str path)
+rp_str
+rp_series_file_name(rp_str path)
 {
     rp_str name = path;
     while (path.len)
@@ -61,7 +61,7 @@ add_stream(rp_series_set *set, rp_str file, double requests, uint32_t *out)
     if (at == RP_STREAMS_MAX)
         return RP_ERR_LIMIT;
     if (at == set->stream_count) {
-        const rp_str name = base_name(file);
+        const rp_str name = rp_series_file_name(file);
         bool taken = name.len == 0;
         for (size_t i = 0; i < at; i++)
             taken |= rp_str_equal(set->streams[i].name, name);

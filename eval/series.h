@@ -59,6 +59,9 @@ typedef struct rp_series_set {
     size_t count, stream_count, sweep_count;
 } rp_series_set;
 
+/* What a file is called on the page: without folders and ending. */
+rp_str rp_series_file_name(rp_str path);
+
 /* Fails: RP_ERR_NOMEM, RP_ERR_LIMIT (more than RP_STREAMS_MAX streams). After a failure `out` holds nothing. */
 RP_NODISCARD rp_status rp_series_build(const rp_results *results, rp_series_set *out);
 void rp_series_fini(rp_series_set *set);

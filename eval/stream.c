@@ -249,32 +249,63 @@ rp_stream_read(const char *path, rp_stream *out, rp_error *error)
 
 /* ---- order ------------------------------------------------------------------------------- */
 
+enum { DRIFT_PHASES = 4 };
+
+static void
+shuffle(rp_random *random, uint32_t *values, size_t count)
+{
+    for (size_t i = count; i > 1; i--) {
+        const size_t other = rp_random_below(random, i);
+        const uint32_t moved = values[i - 1];
+        values[i - 1] = values[other];
+        values[other] = moved;
+    }
+}
+
+/* Stable counting sort of `lines` by the place of their answers (`place_count` places). */
+static rp_status
+sort_by_place(const rp_stream *stream, const uint32_t *places, size_t place_count, uint32_t *lines)
+{
+    size_t *starts = calloc(place_count + 1, sizeof *starts);
+    uint32_t *sorted = calloc(stream->count, sizeof *sorted);
+    if (starts && sorted) {
+        for (size_t i = 0; i < stream->count; i++)
+            starts[places[stream->rows[i].answer] + 1]++;
+        for (size_t i = 1; i <= place_count; i++)
+            starts[i] += starts[i - 1];
+        for (size_t i = 0; i < stream->count; i++)
+            sorted[starts[places[stream->rows[lines[i]].answer]]++] = lines[i];
+        memcpy(lines, sorted, stream->count * sizeof *lines);
+    }
+    const rp_status status = starts && sorted ? RP_OK : RP_ERR_NOMEM;
+    free(starts);
+    free(sorted);
+    return status;
+}
+
 rp_status
 rp_stream_arrange(const rp_stream *stream, rp_stream_order order, uint64_t seed, uint32_t *out)
 {
+    const size_t answers = stream->answers.count;
     rp_random random;
     rp_random_init(&random, seed);
     for (size_t i = 0; i < stream->count; i++)
         out[i] = (uint32_t)i;
-    if (order == RP_ORDER_SHUFFLED)
-        for (size_t i = stream->count; i > 1; i--) {
-            const size_t other = rp_random_below(&random, i);
-            const uint32_t moved = out[i - 1];
-            out[i - 1] = out[other];
-            out[other] = moved;
-        }
-    if (order != RP_ORDER_SORTED)
+    if (order == RP_ORDER_FILE)
         return RP_OK;
-    /* Counting sort by answer number, which is the order of first appearance. */
-    size_t *starts = calloc(stream->answers.count + 1, sizeof *starts);
-    if (!starts)
+    shuffle(&random, out, stream->count);
+    if (order == RP_ORDER_SHUFFLED)
+        return RP_OK;
+    uint32_t *places = calloc(answers + 1, sizeof *places);
+    if (!places)
         return RP_ERR_NOMEM;
-    for (size_t i = 0; i < stream->count; i++)
-        starts[stream->rows[i].answer + 1]++;
-    for (size_t i = 1; i <= stream->answers.count; i++)
-        starts[i] += starts[i - 1];
-    for (size_t i = 0; i < stream->count; i++)
-        out[starts[stream->rows[i].answer]++] = (uint32_t)i;
-    free(starts);
-    return RP_OK;
+    for (size_t i = 0; i < answers; i++)
+        places[i] = (uint32_t)i;
+    shuffle(&random, places, answers);
+    for (size_t i = 0; order == RP_ORDER_DRIFTING && i < answers; i++)
+        places[i] %= DRIFT_PHASES;
+    const rp_status status
+        = sort_by_place(stream, places, order == RP_ORDER_DRIFTING ? DRIFT_PHASES : answers, out);
+    free(places);
+    return status;
 }

@@ -32,9 +32,15 @@ typedef struct rp_stream {
 RP_NODISCARD rp_status rp_stream_read(const char *path, rp_stream *out, rp_error *error);
 void rp_stream_fini(rp_stream *stream);
 
-typedef enum rp_stream_order { RP_ORDER_FILE, RP_ORDER_SHUFFLED, RP_ORDER_SORTED } rp_stream_order;
-/* Fill `out` (count) with line numbers: as in the file; shuffled by the seed; or all
- * requests of one answer after each other (answers in order of appearance). Fails:
+typedef enum rp_stream_order {
+    RP_ORDER_FILE,
+    RP_ORDER_SHUFFLED,
+    RP_ORDER_SORTED,   /* all requests of one answer after each other */
+    RP_ORDER_DRIFTING, /* four phases, each with answers of its own */
+    RP_STREAM_ORDERS,
+} rp_stream_order;
+/* Fill `out` (count) with line numbers. All but RP_ORDER_FILE depend on the seed: it draws
+ * the order of answers, which answers make a phase, and the order of requests within. Fails:
  * RP_ERR_NOMEM. */
 RP_NODISCARD rp_status rp_stream_arrange(const rp_stream *stream, rp_stream_order order,
                                          uint64_t seed, uint32_t *out);

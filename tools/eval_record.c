@@ -99,7 +99,8 @@ names_an_output(const char *option)
 {
     const rp_str name = rp_str_of(option);
     return rp_str_starts_with(name, RP_STR("--")) && !strchr(option, '=') &&
-           (rp_str_ends_with(name, RP_STR("out")) || rp_str_equal(name, RP_STR("--cache")));
+           (rp_str_ends_with(name, RP_STR("out")) || rp_str_equal(name, RP_STR("--cache")) ||
+            rp_str_equal(name, RP_STR("--checkpoint")));
 }
 
 /* The path within an argument: itself, or what stands behind the '=' of an option. */

@@ -94,8 +94,8 @@ static rp_status
 add_orders(const rp_stream_options *o, size_t requests, rp_stream_run run, run_list *list)
 {
     rp_status status = RP_OK;
-    for (int order = 0; !status && order <= RP_ORDER_SORTED; order++) {
-        const uint64_t orders = order == RP_ORDER_SHUFFLED ? o->orders : 1;
+    for (int order = 0; !status && order < RP_STREAM_ORDERS; order++) {
+        const uint64_t orders = order == RP_ORDER_FILE ? 1 : o->orders;
         if (!o->orders_on[order])
             continue;
         run.order = (rp_stream_order)order;
@@ -439,17 +439,18 @@ is_other_order_of(const rp_stream_run *a, const rp_stream_run *b)
            (!a->bound_given || a->error_max == b->error_max);
 }
 
-/* One result is printed as it is; of several shuffles of the same, the sum. */
+/* One result is printed as it is; of several orders of one kind, the sum. */
 static void
 print_result(session *s, const run_list *list, size_t at, const rp_tally *tally,
              const rp_frontiers *frontiers, rp_stream_summary *summaries)
 {
     const rp_stream_run *run = &list->runs[at];
-    if (s->o->json) {
+    const uint64_t orders = run->order == RP_ORDER_FILE ? 1 : s->o->orders;
+    if (s->o->json && !s->o->sum_orders) {
         rp_stream_print_json(s->o, run, s->stream, tally, frontiers);
         return;
     }
-    if (run->order != RP_ORDER_SHUFFLED || s->o->orders == 1) {
+    if (orders == 1 && !s->o->sum_orders) {
         rp_stream_print_text(s->o, run, s->stream, tally, frontiers);
         return;
     }
@@ -460,8 +461,9 @@ print_result(session *s, const run_list *list, size_t at, const rp_tally *tally,
             break;
         }
     rp_stream_summary_add(&summaries[first], run, &tally->all, frontiers);
-    if (summaries[first].orders == s->o->orders)
-        rp_stream_summary_print(run, &summaries[first]);
+    if (summaries[first].orders == orders)
+        (s->o->json ? rp_stream_summary_print_json : rp_stream_summary_print)(s->o, run,
+                                                                             &summaries[first]);
 }
 
 static rp_status
@@ -473,7 +475,7 @@ run_policies(session *s, rp_error *error)
     if (status || !summaries)
         status = rp_fail(error, RP_ERR_NOMEM, "no memory for %zu runs", list.count);
     s->progress = (progress){ .count = list.count, .started_ns = rp_monotonic_ns() };
-    if (!status && !s->o->json && s->o->orders == 1 && list.count)
+    if (!status && !s->o->json && !s->o->sum_orders && s->o->orders == 1 && list.count)
         rp_stream_print_header();
     for (size_t i = 0; !status && i < list.count; i++) {
         rp_tally tally;

@@ -5,6 +5,7 @@
 #define RP_TOOLS_EVAL_STREAM_H
 
 #include "eval/simulate.h"
+#include "json/json.h"
 #include "tools/eval_tool.h"
 
 #include <getopt.h>
@@ -41,12 +42,12 @@ typedef struct rp_stream_options {
     rp_stream_amount capacities[RP_STREAM_CAPACITIES_MAX];
     size_t capacity_count;    /* 0: no bound */
     bool evict[RP_EVICT_KINDS];
-    bool orders_on[3];        /* by rp_stream_order */
+    bool orders_on[RP_STREAM_ORDERS];
     uint64_t seed, orders;
     rp_stream_amount warm;
     const char *model, *vectors, *decisions_out, *labels, *file, *checkpoint;
     double embed_ms;          /* stated; NaN: measured, where there is an encoder */
-    bool resume, sweep, frontier, json, has_judge, judge_error_given;
+    bool resume, sweep, frontier, sum_orders, json, has_judge, judge_error_given;
     rp_eval_cache cache;
     rp_precision precision;
     rp_simulation simulation; /* what the options say for all; the rest is filled in later */
@@ -91,12 +92,27 @@ void rp_stream_print_sweep_text(const rp_sweep *sweep);
 /* Several orders of one policy: what is promised is the mean; what hurts is the worst. */
 typedef struct rp_stream_summary {
     uint64_t orders;
-    double hits, error, hit_error, error_worst;
+    double hits, error, hit_error, error_worst; /* sums; the worst */
     double frontier, kept; /* sums; NaN: not asked for, or nothing is estimated */
     rp_counts worst;
 } rp_stream_summary;
 void rp_stream_summary_add(rp_stream_summary *summary, const rp_stream_run *run,
                            const rp_counts *counts, const rp_frontiers *frontiers);
-void rp_stream_summary_print(const rp_stream_run *run, const rp_stream_summary *summary);
+void rp_stream_summary_print(const rp_stream_options *o, const rp_stream_run *run,
+                             const rp_stream_summary *summary);
+void rp_stream_summary_print_json(const rp_stream_options *o, const rp_stream_run *run,
+                                  const rp_stream_summary *summary);
+
+/* ---- shared by the files that print ------------------------------------------------------ */
+
+/* What tells this run from the others: "verified <= 2 %, 500 lru, sorted". */
+void rp_stream_name_run(const rp_stream_run *run, char *out, size_t size);
+/* Members that all objects begin with. */
+void rp_stream_put_head(rp_json_writer *writer, const rp_stream_options *o,
+                        const rp_stream_run *run, rp_str category);
+/* The hits of the policy's frontier at the bound it runs under, and what it keeps of them;
+ * NaN: not known, or nothing to keep. */
+double rp_stream_frontier_of(const rp_frontiers *frontiers, const rp_stream_run *run);
+double rp_stream_kept_of(const rp_counts *counts, double frontier);
 
 #endif

@@ -63,8 +63,11 @@ print_help(void)
          "                       that it keeps\n"
          "  --gates WHICH        on, off or strict (on); baselines have their own\n\n"
          "The stream\n"
-         "  --order WHICH,...    file, shuffled, sorted by answer (file)\n"
-         "  --orders N           that many shuffles, seeds S, S+1 ... (1)\n"
+         "  --order WHICH,...    file, shuffled, sorted by answer, drifting: four phases with\n"
+         "                       answers of their own (file)\n"
+         "  --orders N           that many of each but file, seeds S, S+1 ... (1)\n"
+         "  --bounds             sum up the orders: is the mean error within the bound, and is\n"
+         "                       no order above it by more than chance (99.9 %)?\n"
          "  --seed S             of policies, shuffles and audits (1)\n"
          "  --warm N|P%          first requests, which are served and not counted (0)\n"
          "  --interval S         seconds between requests where FILE has no times (0: nothing\n"
@@ -159,7 +162,7 @@ read_gates(const char *text, rp_simulation *s)
     return s->strict || strcmp(text, "off") == 0 || strcmp(text, "on") == 0;
 }
 
-static const char *const order_names[] = { "file", "shuffled", "sorted" };
+static const char *const order_names[] = { "file", "shuffled", "sorted", "drifting" };
 
 const char *
 rp_stream_order_name(rp_stream_order order)
@@ -291,7 +294,7 @@ rp_stream_gates_name(const rp_stream_options *o, const rp_stream_policy *policy)
 /* ---- options ---------------------------------------------------------------------------------- */
 
 enum option_code {
-    OPT_POLICY = 256, OPT_BASELINE, OPT_ERROR_MAX, OPT_BOUND_SWEEP, OPT_THRESHOLDS, OPT_SWEEP, OPT_FRONTIER,
+    OPT_POLICY = 256, OPT_BASELINE, OPT_ERROR_MAX, OPT_BOUND_SWEEP, OPT_THRESHOLDS, OPT_SWEEP, OPT_FRONTIER, OPT_BOUNDS,
     OPT_GATES, OPT_ORDER, OPT_ORDERS, OPT_SEED, OPT_WARM, OPT_INTERVAL, OPT_TTL, OPT_VOLATILE_TTL,
     OPT_CAPACITY, OPT_EVICT, OPT_LABELS, OPT_LABEL_DELAY, OPT_JUDGE_ERROR, OPT_UPSTREAM_MS,
     OPT_UPSTREAM_SPREAD, OPT_JUDGE_MS, OPT_EMBED_MS, OPT_REQUEST_COST, OPT_JUDGE_COST,
@@ -307,6 +310,7 @@ static const struct option options[] = {
     { "threshold-sweep", required_argument, NULL, OPT_THRESHOLDS },
     { "sweep", no_argument, NULL, OPT_SWEEP },
     { "frontier", no_argument, NULL, OPT_FRONTIER },
+    { "bounds", no_argument, NULL, OPT_BOUNDS },
     { "gates", required_argument, NULL, OPT_GATES },
     { "order", required_argument, NULL, OPT_ORDER },
     { "orders", required_argument, NULL, OPT_ORDERS },
@@ -396,6 +400,7 @@ take_option(int option, void *context)
     case OPT_THRESHOLDS: return add_thresholds(o, optarg);
     case OPT_SWEEP: o->sweep = true; return true;
     case OPT_FRONTIER: o->frontier = true; return true;
+    case OPT_BOUNDS: o->sum_orders = true; return true;
     case OPT_GATES: return read_gates(optarg, s);
     case OPT_ORDER: return read_orders(optarg, o);
     case OPT_ORDERS: return read_count(optarg, RP_STREAM_ORDERS_MAX, &o->orders) && o->orders;
@@ -425,9 +430,10 @@ check_options(const rp_stream_options *o, int files)
 {
     if (files != 1)
         return "give one file of requests";
-    if (o->orders > 1 && !o->orders_on[RP_ORDER_SHUFFLED])
-        return "--orders needs --order shuffled: other orders have no seed";
     size_t orders = 0, evictions = 0;
+    if (o->orders > 1 && !o->orders_on[RP_ORDER_SHUFFLED] && !o->orders_on[RP_ORDER_SORTED] &&
+        !o->orders_on[RP_ORDER_DRIFTING])
+        return "--orders needs --order shuffled, sorted or drifting: that of the file has no seed";
     for (size_t i = 0; i < RP_COUNT(o->orders_on); i++)
         orders += o->orders_on[i];
     for (size_t i = 0; i < RP_EVICT_KINDS; i++)

@@ -60,9 +60,9 @@ put_counts(rp_json_writer *writer, const rp_counts *c)
     put_interval(writer, "hit_error_95", rp_clopper_pearson(c->wrong_hits, c->hits, 0.95));
 }
 
-static void
-put_head(rp_json_writer *writer, const rp_stream_options *o, const rp_stream_run *run,
-         rp_str category)
+void
+rp_stream_put_head(rp_json_writer *writer, const rp_stream_options *o, const rp_stream_run *run,
+                   rp_str category)
 {
     const rp_stream_policy *policy = run->policy;
     put_text(writer, "file", o->file);
@@ -190,16 +190,14 @@ put_cost(rp_json_writer *writer, const rp_stream_options *o, const rp_tally *tal
     rp_json_close(writer, '}');
 }
 
-/* The hits of the policy's frontier at the bound it runs under. */
-static double
-frontier_of(const rp_frontiers *frontiers, const rp_stream_run *run)
+double
+rp_stream_frontier_of(const rp_frontiers *frontiers, const rp_stream_run *run)
 {
     return frontiers ? rp_frontier_hits(frontiers, RP_FRONTIER_RISK, run->error_max) : NAN;
 }
 
-/* What it keeps of that; of nothing there is no share. */
-static double
-kept_of(const rp_counts *counts, double frontier)
+double
+rp_stream_kept_of(const rp_counts *counts, double frontier)
 {
     return frontier > 0 ? share_of(counts->hits, counts->requests) / frontier : NAN;
 }
@@ -208,9 +206,9 @@ static void
 put_all(rp_json_writer *writer, const rp_stream_options *o, const rp_stream_run *run,
         const rp_tally *tally, const rp_frontiers *frontiers)
 {
-    const double frontier = frontier_of(frontiers, run);
+    const double frontier = rp_stream_frontier_of(frontiers, run);
     put_double(writer, "frontier_hit_rate", frontier);
-    put_double(writer, "kept", kept_of(&tally->all, frontier));
+    put_double(writer, "kept", rp_stream_kept_of(&tally->all, frontier));
     const bool has_judge = o->has_judge || run->policy->needs_judge;
     put_text(writer, "stream_sha256", o->stream_sha256);
     put_text(writer, "encoder", o->encoder[0] ? o->encoder : NULL);
@@ -262,7 +260,7 @@ rp_stream_print_json(const rp_stream_options *o, const rp_stream_run *run, const
         rp_buffer_init(&line, 0);
         rp_json_writer_init(&writer, &line);
         rp_json_open(&writer, '{');
-        put_head(&writer, o, run, i ? stream->categories.texts[i - 1] : RP_STR("*"));
+        rp_stream_put_head(&writer, o, run, i ? stream->categories.texts[i - 1] : RP_STR("*"));
         put_counts(&writer, i ? &tally->categories[i - 1] : &tally->all);
         if (!i)
             put_all(&writer, o, run, tally, frontiers);
@@ -300,7 +298,7 @@ rp_stream_print_frontiers_json(const rp_stream_options *o, const rp_stream_run *
     rp_buffer_init(&line, 0);
     rp_json_writer_init(&writer, &line);
     rp_json_open(&writer, '{');
-    put_head(&writer, o, &pass, RP_STR("*"));
+    rp_stream_put_head(&writer, o, &pass, RP_STR("*"));
     put_text(&writer, "stream_sha256", o->stream_sha256);
     put_text(&writer, "encoder", o->encoder[0] ? o->encoder : NULL);
     put_uint(&writer, "requests", frontiers->requests);
@@ -348,9 +346,8 @@ rp_stream_print_header(void)
            "wrong", "hits % [95 %]", "error % [95 %]", "wrong of hits % [95 %]");
 }
 
-/* What tells this run from the others: "verified, bound 2 %, 500 entries lru, sorted". */
-static void
-name_run(const rp_stream_run *run, char *out, size_t size)
+void
+rp_stream_name_run(const rp_stream_run *run, char *out, size_t size)
 {
     int len = snprintf(out, size, "%s", run->policy->title ? run->policy->title : run->policy->spec);
     if (run->bound_given && len > 0 && (size_t)len < size)
@@ -358,8 +355,8 @@ name_run(const rp_stream_run *run, char *out, size_t size)
     if (run->capacity && len > 0 && (size_t)len < size)
         len += snprintf(out + len, size - (size_t)len, ", %zu %s", run->capacity,
                         rp_evict_name(run->evict));
-    if (run->order == RP_ORDER_SORTED && len > 0 && (size_t)len < size)
-        snprintf(out + len, size - (size_t)len, ", sorted");
+    if (run->order >= RP_ORDER_SORTED && len > 0 && (size_t)len < size)
+        snprintf(out + len, size - (size_t)len, ", %s", rp_stream_order_name(run->order));
 }
 
 static void
@@ -378,7 +375,7 @@ static void
 print_frontiers(const rp_frontiers *frontiers, const rp_stream_run *run, const rp_counts *counts)
 {
     static const char *const names[] = { "cut on the risk", "cosine, gates", "cosine" };
-    const double frontier = frontier_of(frontiers, run);
+    const double frontier = rp_stream_frontier_of(frontiers, run);
     for (int score = 0; score < RP_FRONTIER_SCORES; score++) {
         printf("    %s in hindsight, hits %% at error <=", names[score]);
         for (size_t i = 0; frontiers->counts[score] && i < frontiers->bound_count; i++)
@@ -387,7 +384,7 @@ print_frontiers(const rp_frontiers *frontiers, const rp_stream_run *run, const r
         if (frontiers->counts[score] == 0)
             fputs("  nothing: there is no such score", stdout);
         if (score == RP_FRONTIER_RISK && frontier > 0)
-            printf("; kept %.0f %%", 100 * kept_of(counts, frontier));
+            printf("; kept %.0f %%", 100 * rp_stream_kept_of(counts, frontier));
         putchar('\n');
     }
 }
@@ -397,7 +394,7 @@ rp_stream_print_text(const rp_stream_options *o, const rp_stream_run *run, const
                      const rp_tally *tally, const rp_frontiers *frontiers)
 {
     char name[RP_STREAM_SPEC_SIZE + 80];
-    name_run(run, name, sizeof name);
+    rp_stream_name_run(run, name, sizeof name);
     print_counts(name, &tally->all);
     printf("    upstream %llu  judge %llu  audits %llu  labels %llu  entries %llu (%llu at the end, "
            "%llu evicted, %llu expired)  exact wrong %llu\n",
@@ -419,42 +416,6 @@ rp_stream_print_text(const rp_stream_options *o, const rp_stream_run *run, const
                  (int)RP_MIN(stream->categories.texts[i].len, 32u), stream->categories.texts[i].ptr);
         print_counts(category, &tally->categories[i]);
     }
-    fflush(stdout);
-}
-
-void
-rp_stream_summary_add(rp_stream_summary *summary, const rp_stream_run *run,
-                      const rp_counts *counts, const rp_frontiers *frontiers)
-{
-    const double frontier = frontier_of(frontiers, run);
-    summary->frontier += frontier;
-    summary->kept += kept_of(counts, frontier);
-    const double error = counts->requests ? share_of(counts->wrong_hits, counts->requests) : 0;
-    summary->orders++;
-    summary->hits += counts->requests ? share_of(counts->hits, counts->requests) : 0;
-    summary->error += error;
-    summary->hit_error += counts->hits ? share_of(counts->wrong_hits, counts->hits) : 0;
-    if (error >= summary->error_worst) {
-        summary->error_worst = error;
-        summary->worst = *counts;
-    }
-}
-
-void
-rp_stream_summary_print(const rp_stream_run *run, const rp_stream_summary *summary)
-{
-    char name[RP_STREAM_SPEC_SIZE + 80];
-    const double n = (double)summary->orders;
-    const rp_interval worst =
-        rp_clopper_pearson(summary->worst.wrong_hits, summary->worst.requests, 0.998);
-    name_run(run, name, sizeof name);
-    printf("%-36s mean of %llu orders: hits %.2f %%, error %.3f %%, wrong of hits %.2f %%; worst "
-           "order: error %.3f %% (99.9 %% lower limit %.3f %%)\n", name,
-           (unsigned long long)summary->orders, 100 * summary->hits / n, 100 * summary->error / n,
-           100 * summary->hit_error / n, 100 * summary->error_worst, 100 * worst.low);
-    if (!isnan(summary->frontier))
-        printf("    in hindsight, cut on the risk: hits %.2f %%; kept %.0f %%\n",
-               100 * summary->frontier / n, 100 * summary->kept / n);
     fflush(stdout);
 }
 
@@ -498,7 +459,7 @@ rp_stream_print_sweep_json(const rp_stream_options *o, const rp_stream_run *run,
     rp_buffer_init(&line, 0);
     rp_json_writer_init(&writer, &line);
     rp_json_open(&writer, '{');
-    put_head(&writer, o, run, RP_STR("*"));
+    rp_stream_put_head(&writer, o, run, RP_STR("*"));
     put_text(&writer, "stream_sha256", o->stream_sha256);
     put_text(&writer, "encoder", o->encoder[0] ? o->encoder : NULL);
     put_uint(&writer, "requests", sweep->requests);

@@ -119,6 +119,12 @@ ALL = [
      "texts_per_second": 400},
     {"count": 10000, "queries": 10, "search_us": 22, "search_k8_us": 30, "exact_us": 300,
      "recall_at_1": 1, "recall_at_8": 1, "bytes_per_vector": 2000},
+    {"file": "a/faq.jsonl", "policy": "calibrated", "gates": "on", "order": "sorted", "orders": 20,
+     "requests": 900, "error_max": .01, "hit_rate_mean": .3, "error_mean": .011, "error_worst": .02,
+     "error_worst_low_999": .009, "mean_holds": False, "orders_hold": True},
+    {"file": "a/faq.jsonl", "policy": "calibrated", "gates": "on", "order": "file", "requests": 900,
+     "frontiers": {"risk": [{"error_max": .01, "hit_rate": .4}], "gated": None, "nearest": [
+         {"error_max": .01, "hit_rate": .25}, {"error_max": .05, "hit_rate": .5}]}},
 ]
 
 
@@ -145,6 +151,22 @@ def test_the_numbers_are_those_that_were_given(tmp_path):
     charts = len(re.findall(r"<svg class=\"chart\"", text))
     assert charts == 7  # frontier, histogram, worth, calibration, time, encoder, index
     assert len(re.findall(r"<svg class=\"chart\"[^>]* role=\"img\" aria-label=\"[^\"]{20,}\"", text)) == 7
+
+
+def test_bounds_have_their_verdicts_and_frontiers_what_was_kept(tmp_path):
+    online = policy_row(200, 2, policy="calibrated", file="a/faq.jsonl", error_max=.01, kept=.5)
+    text, told = report(tmp_path, write(tmp_path, "all", online, *ALL, {
+        **ALL[-1], "seed": 2, "frontiers": {"risk": [{"error_max": .01, "hit_rate": .2}]}}))
+    row, = table(told, "bounds", "bounds")
+    assert row["error_mean"] == .011 and row["error_mean_verdict"] == "fail"
+    assert row["error_worst_low"] == .009 and row["error_worst_low_verdict"] == "pass"
+    assert row["group"] == "faq" and row["orders"] == 20
+    rows = {x["what"]: x for x in table(told, "bounds", "estimates")}
+    assert rows["estimate of the risk"]["at_error_1"] == pytest.approx(.3)
+    assert "at_error_5" not in rows["estimate of the risk"] or rows[
+        "estimate of the risk"]["at_error_5"] is None
+    assert "cosine, gates" not in rows and rows["nothing: hits kept online"]["at_error_1"] == .2
+    assert rows["kept of the estimate's"]["at_error_1"] == .5
 
 
 def test_attacks_stand_by_kind_whatever_their_order(tmp_path):
@@ -176,7 +198,7 @@ def test_several_seeds_are_one_policy_with_its_range(tmp_path):
 def test_any_subset_makes_a_page_that_says_what_is_missing(tmp_path, at):
     _, said = report(tmp_path, write(tmp_path, "one.jsonl", ALL[at]))
     missing = [s["id"] for s in said["sections"] if s.get("missing")]
-    assert len(said["sections"]) == 13 and "attacks" in missing and len(missing) >= 5
+    assert len(said["sections"]) == 14 and "attacks" in missing and len(missing) >= 5
 
 
 def test_what_hostile_names_say_stays_text(tmp_path):

@@ -7,6 +7,7 @@ finished work, a sum that leaves something out. Expected values are computed her
 definitions. Needs no encoder: vectors come from files.
 """
 import json
+import math
 import random
 import signal
 import struct
@@ -211,7 +212,7 @@ def test_bounds_thresholds_and_orders_make_a_list_of_runs(stream):
                    "calibrated:error_max=0.03", "--bound-sweep", "--order", "shuffled,sorted",
                    "--orders", "2")
     runs = [(r["policy"], r["error_max"], r["order"], r["seed"]) for r in rows]
-    orders = [("shuffled", 1), ("shuffled", 2), ("sorted", 1)]
+    orders = [("shuffled", 1), ("shuffled", 2), ("sorted", 1), ("sorted", 2)]
     assert runs == [("verified", e, *o) for e in (.005, .01, .02, .05) for o in orders] + [
         ("exact", None, *o) for o in orders] + [("calibrated:error_max=0.03", .03, *o) for o in orders]
     rows = objects(*common, "--threshold-sweep", ".25")
@@ -221,6 +222,74 @@ def test_bounds_thresholds_and_orders_make_a_list_of_runs(stream):
     assert len(rows) >= 15 and all(r["title"] for r in rows)
     gates = {r["baseline"]: r["gates"] for r in rows}
     assert gates["gptcache"] == gates["vcache"] == "off" and gates["calibrated"] == "on"
+
+
+def order_of(stream, which, seed=1):
+    """Answers by position of a run in this order."""
+    folder, *_ = stream
+    told = folder / "told"
+    run("stream", "--vectors", folder / "v.npy", folder / "s.jsonl", "--policy", "exact",
+        "--order", which, "--seed", str(seed), "--decisions-out", told)
+    lines = [json.loads(x)["answer_id"] for x in (folder / "s.jsonl").read_text().splitlines()]
+    return [lines[json.loads(x)["i"]] for x in told.read_text().splitlines()], lines
+
+
+def blocks_of(answers):
+    """Stretches of equal answers, as their answers."""
+    return [a for i, a in enumerate(answers) if i == 0 or a != answers[i - 1]]
+
+
+def test_sorted_and_drifting_orders_are_what_they_say(stream):
+    shuffled, lines = order_of(stream, "shuffled")
+    by_answer, _ = order_of(stream, "sorted")
+    drifting, _ = order_of(stream, "drifting")
+    for order in shuffled, by_answer, drifting:
+        assert sorted(order) == sorted(lines) and order != lines
+    assert len(blocks_of(by_answer)) == len(set(lines))
+    assert order_of(stream, "sorted", 2)[0] != by_answer
+    assert order_of(stream, "drifting", 2)[0] != drifting
+    assert order_of(stream, "drifting")[0] == drifting
+    # Four phases: wherever an answer was first and last seen, no more than four such stretches
+    # can be told apart, and within them answers are mixed.
+    first = {a: i for i, a in reversed(list(enumerate(drifting)))}
+    last = {a: i for i, a in enumerate(drifting)}
+    cuts = [i for i in range(1, len(drifting)) if all(not first[a] < i <= last[a] for a in first)]
+    assert len(cuts) >= 3 and len(blocks_of(drifting)) > 1.5 * len(set(lines))
+    assert not [i for i in range(1, len(shuffled) - 1)
+                if not set(shuffled[:i]) & set(shuffled[i:])]
+
+
+def test_a_bound_is_judged_by_the_mean_and_by_the_worst_order(stream):
+    folder, *_ = stream
+    common = ["stream", "--vectors", folder / "v.npy", folder / "s.jsonl", "--policy", "verified-sigmoid",
+              "--policy", "static", "--order", "shuffled,drifting", "--orders", "4",
+              "--error-max", ".002,.9"]
+    each, sums = objects(*common), objects(*common, "--bounds")
+    assert [(x["policy"], x["order"], x["error_max"], x["orders"]) for x in sums] == [
+        (p, o, e, 4) for p, e in (("verified-sigmoid", .002), ("verified-sigmoid", .9), ("static", None))
+        for o in ("shuffled", "drifting")]
+    for x in sums:
+        mine = [y for y in each if all(y[k] == x[k] for k in ("policy", "order", "error_max"))]
+        assert len(mine) == 4
+        assert abs(x["error_mean"] - sum(y["error"] for y in mine) / 4) < 1e-12
+        assert abs(x["hit_rate_mean"] - sum(y["hit_rate"] for y in mine) / 4) < 1e-12
+        assert x["error_worst"] == max(y["error"] for y in mine)
+        if x["error_max"] is None:
+            assert x["mean_holds"] is x["orders_hold"] is None
+            continue
+        assert x["mean_holds"] == (x["error_mean"] <= x["error_max"])
+        # By the definition of Clopper and Pearson: so many wrong ones or more are improbable.
+        n, k = x["requests"], round(x["error_worst"] * x["requests"])
+        if k:
+            p, above = x["error_worst_low_999"], 0
+            for i in range(k, n + 1):
+                above += math.comb(n, i) * p ** i * (1 - p) ** (n - i)
+            assert abs(above - .001) < 1e-6
+        assert x["orders_hold"] == (x["error_worst_low_999"] <= x["error_max"])
+    assert {x["mean_holds"] for x in sums if x["policy"] != "static"} == {True, False}
+    text = run(*common, "--bounds").stdout
+    assert text.count("FAIL") == sum(x["mean_holds"] is False or x["orders_hold"] is False for x in sums)
+    assert text.count(": pass") + text.count("FAIL") == 4
 
 
 # ---- in hindsight -------------------------------------------------------------------------
@@ -269,6 +338,21 @@ def test_the_frontier_is_what_was_known_when_it_was_asked(tmp_path):
     assert mine["frontier_hit_rate"] == most_hits(nearest, .2, 6) > 0
     assert abs(mine["kept"] - mine["hit_rate"] / mine["frontier_hit_rate"]) < 1e-9
     assert run_of["static"]["frontier_hit_rate"] is run_of["static"]["kept"] is None
+
+
+def test_a_barred_candidate_counts_for_the_cosine_alone(tmp_path):
+    # The nearest of the last one asks for another number; the next one may answer and is right.
+    lines = [{"prompt": "How do I send %d letters to a friend%s" % (n, end), "answer_id": str(n)}
+             for n, end in ((5, "?"), (6, "?"), (6, " now?"))]
+    vectors = [[.99, .14], [.9, -.435], [1, 0]]
+    path, npy = write_stream(tmp_path, lines, vectors)
+    front, _ = objects("stream", "--vectors", npy, "--frontier", "--policy", "calibrated", path)
+    fronts = front["frontiers"]
+    # Nearest: 1 is .83 from 0, wrong; 2 is .99 from 0, wrong. Not barred: 2 is .9 from 1.
+    assert [x["hit_rate"] for x in fronts["nearest"]] == [0] * 4
+    for score in "gated", "risk":
+        assert [x["hit_rate"] for x in fronts[score]] == [1 / 3] * 4
+    assert abs(fronts["gated"][0]["min_similarity"] - .9 / (.9 ** 2 + .435 ** 2) ** .5) < 1e-6
 
 
 def test_cosines_of_the_frontier_are_those_of_the_sweep(stream, tmp_path):
