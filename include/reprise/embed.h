@@ -66,6 +66,14 @@ rp_precision rp_encoder_precision(const rp_encoder *encoder); /* never AUTO */
 rp_str rp_encoder_fingerprint(const rp_encoder *encoder);
 size_t rp_encoder_size_bytes(const rp_encoder *encoder);  /* heap and mapped weights */
 
+/* What it takes at least to embed `texts` texts of so many tokens together (1..window), for
+ * benchmarks: multiplications and additions of matrix products and attention, and bytes of
+ * weights, each counted as often as a batch reads it. */
+typedef struct rp_encoder_work {
+    uint64_t operations, weight_bytes;
+} rp_encoder_work;
+rp_encoder_work rp_encoder_count_work(const rp_encoder *encoder, size_t texts, size_t tokens);
+
 /* Find out whether the encoder is one: distinct probe texts must give finite
  * vectors of length 1 that differ from each other. Fails: RP_ERR_CORRUPT. */
 RP_NODISCARD rp_status rp_encoder_self_test(const rp_encoder *encoder, rp_error *error);

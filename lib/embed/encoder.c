@@ -399,6 +399,15 @@ rp_encoder_fingerprint(const rp_encoder *encoder)
     return rp_str_of(encoder->fingerprint);
 }
 
+rp_encoder_work
+rp_encoder_count_work(const rp_encoder *encoder, size_t texts, size_t tokens)
+{
+    const rp_model_work one = rp_model_count_work(encoder->files.model, tokens);
+    const size_t together = RP_MAX(RP_BATCH_TOKENS / tokens, (size_t)1);
+    return (rp_encoder_work){ .operations = one.operations * texts,
+                              .weight_bytes = one.weight_bytes * ((texts + together - 1) / together) };
+}
+
 size_t
 rp_encoder_size_bytes(const rp_encoder *encoder)
 {

@@ -33,6 +33,8 @@ add_tier(const rp_kernels *own)
         tier->gate = tier[-1].gate;
     if (!own->dot)
         tier->dot = tier[-1].dot;
+    if (!own->read)
+        tier->read = tier[-1].read;
     tier_count++;
 }
 

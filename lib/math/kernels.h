@@ -91,6 +91,9 @@ typedef struct rp_product {
     size_t panel; /* columns of a panel of packed weights, at most RP_PANEL_MAX */
     rp_matmul_kernel *matmul; /* NULL in a tier's own table: as in the tier below */
     rp_prepare_kernel *prepare; /* NULL for f32 */
+    /* For benchmarks: the innermost instructions of matmul, that many times over registers
+     * only. Returns the multiplications and additions it did. NULL: not to be had. */
+    uint64_t (*peak)(uint64_t times);
 } rp_product;
 
 typedef struct rp_kernels {
@@ -106,6 +109,8 @@ typedef struct rp_kernels {
     void (*gate)(float *rows, size_t stride, size_t count, size_t n);
     /* Sum of a[i] * b[i]. */
     float (*dot)(const float *a, const float *b, size_t n);
+    /* For benchmarks: look at n numbers once, as fast as they come. */
+    float (*read)(const float *from, size_t n);
 } rp_kernels;
 
 /* The best tier that this CPU (and operating system) can run, or the one that

@@ -16,5 +16,5 @@
 
 const rp_kernels rp_kernels_avx512vnni = {
     .name = "avx512vnni",
-    .product = { [RP_CLASS_INT8] = { PANEL, matmul_int8, prepare_int8 } },
+    .product = { [RP_CLASS_INT8] = { PANEL, matmul_int8, prepare_int8, peak_int8 } },
 };

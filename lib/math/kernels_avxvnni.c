@@ -17,5 +17,5 @@
 
 const rp_kernels rp_kernels_avxvnni = {
     .name = "avxvnni",
-    .product = { [RP_CLASS_INT8] = { PANEL, matmul_int8, prepare_int8 } },
+    .product = { [RP_CLASS_INT8] = { PANEL, matmul_int8, prepare_int8, peak_int8 } },
 };

@@ -210,11 +210,12 @@ layer_norm_any(const float *in, size_t rows, size_t n, const float *gain, const 
 
 const rp_kernels rp_kernels_plain = {
     .name = "plain",
-    .product = { [RP_CLASS_F32] = { PANEL, multiply_f32, NULL },
-                 [RP_CLASS_BF16] = { PANEL, multiply_bf16, prepare_bf16_as_f32 },
-                 [RP_CLASS_INT8] = { PANEL, multiply_int8, prepare_int8 } },
+    .product = { [RP_CLASS_F32] = { PANEL, multiply_f32, NULL, NULL },
+                 [RP_CLASS_BF16] = { PANEL, multiply_bf16, prepare_bf16_as_f32, NULL },
+                 [RP_CLASS_INT8] = { PANEL, multiply_int8, prepare_int8, NULL } },
     .attention = attention,
     .layer_norm = layer_norm,
     .gate = gate,
     .dot = dot,
+    .read = read_all,
 };

@@ -653,3 +653,80 @@ dot(const float *a, const float *b, size_t n)
         rest += a[i] * b[i];
     return sum_lanes(sum) + rest;
 }
+
+/* ---- for benchmarks ---- */
+
+/* What multiply_tile repeats, without a byte from memory: the most this tier could do. The
+ * compiler is told that an operand changes, or it would prepare it once for all, and sums
+ * begin differently, or it would keep one of them. */
+INLINE uint64_t
+repeat_tile(const rp_class class, uint64_t times, const size_t rows)
+{
+    const bool widened = class == RP_CLASS_F32 || (class == RP_CLASS_BF16 && BF16_AS_F32);
+    vec sums[ROWS_MAX][VECTORS_MAX], a = { 0 }, b = { 0 };
+    UNROLL for (size_t r = 0; r < rows; r++)
+        UNROLL for (size_t v = 0; v < VECTORS_MAX; v++)
+            sums[r][v] = all((float)(r * VECTORS_MAX + v));
+    for (uint64_t i = 0; i < times; i++) {
+        RP_NO_FUSE(a);
+        RP_NO_FUSE(b);
+        UNROLL for (size_t r = 0; r < rows; r++)
+            UNROLL for (size_t v = 0; v < VECTORS_MAX; v++) {
+                if (class == RP_CLASS_INT8)
+                    DOT_INT8(sums[r][v], a, b);
+                else if (class == RP_CLASS_BF16 && !BF16_AS_F32)
+                    DOT_BF16(sums[r][v], a, b);
+                else
+                    FMA(sums[r][v], a, b);
+            }
+    }
+    vec total = { 0 };
+    UNROLL for (size_t r = 0; r < rows; r++)
+        UNROLL for (size_t v = 0; v < VECTORS_MAX; v++)
+            total += sums[r][v];
+    volatile float wanted = total[0]; /* or all of it would be left out */
+    (void)wanted;
+    const size_t products = widened ? 1 : class == RP_CLASS_BF16 ? 2 : 4;
+    return times * rows * VECTORS_MAX * LANES * products * 2;
+}
+
+KERNEL uint64_t
+peak_f32(uint64_t times)
+{
+    return repeat_tile(RP_CLASS_F32, times, ROWS_MAX);
+}
+
+KERNEL uint64_t
+peak_bf16(uint64_t times)
+{
+    return repeat_tile(RP_CLASS_BF16, times, ROWS_MAX);
+}
+
+#if HAS_INT8
+KERNEL uint64_t
+peak_int8(uint64_t times)
+{
+    return repeat_tile(RP_CLASS_INT8, times, ROWS_MAX_INT8);
+}
+#endif
+
+/* Eight lines at a time, the next page asked for. */
+KERNEL float
+read_all(const float *from, size_t n)
+{
+    enum { LINE = 16, LINES = 8, AHEAD = 1024 };
+    vec sum[LINES] = { { 0 } };
+    size_t i = 0;
+    for (; i + LINES * LINE <= n; i += LINES * LINE)
+        UNROLL for (size_t line = 0; line < LINES; line++) {
+            if (PREFETCHES)
+                PREFETCH((const char *)(from + i + line * LINE + AHEAD));
+            UNROLL for (size_t v = 0; v < LINE / LANES; v++)
+                sum[line] = (vec)((ivec)sum[line] | (ivec)load(from + i + line * LINE + v * LANES));
+        }
+    for (; i + LANES <= n; i += LANES)
+        sum[0] = (vec)((ivec)sum[0] | (ivec)load(from + i));
+    UNROLL for (size_t line = 1; line < LINES; line++)
+        sum[0] = (vec)((ivec)sum[0] | (ivec)sum[line]);
+    return sum[0][0];
+}

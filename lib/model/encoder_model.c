@@ -410,6 +410,24 @@ rp_model_size_bytes(const rp_model *model)
                               : rp_safetensors_bytes(model->file->tensors).len);
 }
 
+rp_model_work
+rp_model_count_work(const rp_model *model, size_t tokens)
+{
+    rp_model_work work = { 0 };
+    const size_t panel = model->kernels->product[model->class].panel;
+    for (size_t i = 0; i < model->config.layers; i++) {
+        const rp_layer *layer = &model->layers[i];
+        const rp_weights *const parts[] = { &layer->qkv, &layer->output, &layer->up, &layer->down };
+        for (size_t k = 0; k < RP_COUNT(parts); k++) {
+            work.operations += 2 * (uint64_t)tokens * parts[k]->columns * parts[k]->depth;
+            work.weight_bytes += rp_packed_size(model->class, parts[k]->columns, parts[k]->depth, panel);
+        }
+        const size_t seen = layer->reach < tokens ? RP_MIN(tokens, 2 * layer->reach + 1) : tokens;
+        work.operations += 4 * (uint64_t)tokens * seen * model->config.hidden;
+    }
+    return work;
+}
+
 void
 rp_model_weights_hash(const rp_model *model, uint8_t out[16])
 {

@@ -41,6 +41,13 @@ void rp_model_weights_hash(const rp_model *model, uint8_t out[16]);
 /* The same of the adapter's files; false: there is none. */
 bool rp_model_adapter_hash(const rp_model *model, uint8_t out[16]);
 
+/* What a sequence of that many tokens costs at least: multiplications and additions of its
+ * products and of attention, and bytes of packed weights, which a batch reads once. */
+typedef struct rp_model_work {
+    uint64_t operations, weight_bytes;
+} rp_model_work;
+rp_model_work rp_model_count_work(const rp_model *model, size_t tokens);
+
 /* Sequences back to back, without padding. */
 typedef struct rp_token_batch {
     const int32_t *ids;     /* (starts[count]); each below config.vocabulary */
