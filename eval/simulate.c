@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "base/random.h"
 #include "cache/admit.h"
+#include "cache/ask.h"
 #include "cache/driver.h"
 #include "cache/lookup.h"
 #include "json/json.h"
@@ -54,6 +55,7 @@ typedef struct run {
     bool time_passes;
     uint64_t entries_now;
     rp_scope *scopes;       /* (scopes) */
+    const rp_candidate *found; /* (RP_CANDIDATES_MAX) what the driver was given */
     rp_query query;         /* of the request at hand, as the rules of lib/cache see it */
     rp_random random;       /* of audits and the judge: not the policy's */
     rp_arena arena;
@@ -99,6 +101,74 @@ lend_text(void *context, size_t at, rp_entry_id id, rp_str *out)
 {
     *out = rp_simulation_text(((run *)context)->stream, (uint32_t)(id - 1));
     return true;
+}
+
+enum { MEMO_VERIFIER = 1, MEMO_COLLISION = 2 };
+
+static uint64_t
+memo_key(const run *r, unsigned what, rp_entry_id id)
+{
+    return rp_memo_key(what, r->stream->rows[r->now_line].text, r->stream->rows[id - 1].text);
+}
+
+static bool
+remembers(const run *r, unsigned what, rp_entry_id id, float *out)
+{
+    return r->s->memo && rp_memo_find(r->s->memo, memo_key(r, what, id), out);
+}
+
+static void
+remember(const run *r, unsigned what, rp_entry_id id, float value)
+{
+    if (r->s->memo)
+        rp_memo_keep(r->s->memo, memo_key(r, what, id), value);
+}
+
+/* NaN is remembered of pairs about which the verifier has no word. */
+static rp_status
+ask_verifier(void *context, size_t at, rp_str prompt, rp_str stored, int64_t deadline_us, float *out)
+{
+    const run *r = context;
+    const rp_entry_id id = r->found[at].id;
+    float said = NAN;
+    if (!remembers(r, MEMO_VERIFIER, id, &said)) {
+        const rp_status status = rp_ask_verifier(r->s->verifier, prompt, stored, &rp_clock_system,
+                                                 deadline_us, &said);
+        if (status && status != RP_ERR_LIMIT)
+            return status;
+        remember(r, MEMO_VERIFIER, id, said);
+    }
+    if (isnan(said))
+        return RP_ERR_LIMIT;
+    *out = said;
+    return RP_OK;
+}
+
+static rp_status
+embed_variants(void *context, const rp_str *texts, size_t count, float *out)
+{
+    return rp_encoder_embed(((const run *)context)->s->encoder, texts, count, out, NULL, NULL);
+}
+
+static rp_status
+ask_collision(void *context, size_t at, rp_entry_id id, rp_str prompt, rp_str stored,
+              float similarity, bool *out)
+{
+    run *r = context;
+    float said = 0;
+    rp_status status = RP_OK;
+    (void)at;
+    if (!remembers(r, MEMO_COLLISION, id, &said)) {
+        bool collides = false;
+        status = rp_ask_collision(stored, prompt, rp_simulation_vector(r->s, r->now_line),
+                                  r->s->vectors->dim, similarity, embed_variants, r, &collides);
+        said = collides ? 1 : 0;
+        if (!status)
+            remember(r, MEMO_COLLISION, id, said);
+    }
+    *out = said > 0;
+    r->tally->collisions += *out && r->counts;
+    return status;
 }
 
 static int
@@ -443,14 +513,21 @@ drive_request(run *r, size_t position, uint32_t line, rp_drive_state *state)
         .has_judge = r->s->has_judge,
         .random01 = rp_decider_draw(r->decider),
         .clock = &rp_clock_system,
-        .sources = { .text = lend_text, .context = r },
+        .sources = { .text = lend_text,
+                     .verify = r->s->verifier ? ask_verifier : NULL,
+                     /* Deletions move windows: as the server, one window only. */
+                     .collides = r->s->encoder && windows_of(r, line).count == 1 ? ask_collision : NULL,
+                     .context = r },
         .arena = &r->arena,
     };
     const rp_judge judge = { .ask = ask_judge, .context = r, .deadline_ms = 3600000 };
+    r->found = candidates;
     rp_drive_begin(state, &input, candidates, count);
     rp_drive(state, r->decider, r->s->has_judge ? &judge : NULL);
+    r->found = NULL;
     if (!r->counts)
         return;
+    r->tally->verifier_calls += state->verifier_calls;
     if (state->decision.chosen < state->count)
         rp_tally_add_risk(r->tally, state->decision.risk,
                           !is_right(r, line, state->candidates[state->decision.chosen].id));
@@ -733,6 +810,7 @@ rp_simulate_frontier(const rp_simulation *simulation, const char *spec, rp_front
     rp_simulation observed = *simulation;
     observed.capacity = 0;
     observed.decisions_out = NULL;
+    observed.encoder = NULL;
     observed.tally.windows = 0;
     rp_tally tally = { { 0 } };
     rp_frontier_rows rows;

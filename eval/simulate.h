@@ -1,7 +1,7 @@
 /* simulate.h - one policy over one stream, as the server would have served it.
  *
- * The driver around the policy, the gates, the index and the rules of replay and lifetime
- * are those of the server (lib/cache); only the store is missing (an entry is a line of the
+ * The driver around the policy, the gates, the verifier, the check of key collisions, the
+ * index and the rules of replay and lifetime are those of the server (lib/cache); only the store is missing (an entry is a line of the
  * stream) and the truth is at hand. Each request:
  *
  *   1. an equal text of the same scope hits exactly, before any policy; counted apart;
@@ -23,10 +23,13 @@
 
 #include "eval/evict.h"
 #include "eval/frontier.h"
+#include "eval/memo.h"
 #include "eval/stream.h"
 #include "eval/tally.h"
 #include "eval/vectors.h"
 
+#include <reprise/embed.h>
+#include <reprise/verify.h>
 #include <stdio.h>
 
 /* Called now and then with the requests done; false: stop. */
@@ -45,6 +48,9 @@ typedef struct rp_simulation {
     bool learn_misses;          /* --labels miss, audit */
     double audit;               /* share of hits */
     size_t label_delay;         /* requests */
+    const rp_encoder *encoder;  /* for the check of key collisions; NULL: it is not made */
+    const rp_verifier *verifier; /* NULL: there is none */
+    rp_memo *memo;              /* what these two said; NULL: they are asked every time */
     bool has_judge;             /* simulated: knows the truth, lies with judge_error */
     double judge_error;
     size_t neighbors;           /* candidates looked at; 0: as many as the server */
@@ -66,7 +72,8 @@ RP_NODISCARD rp_status rp_simulate(const rp_simulation *simulation, const char *
 
 /* The pass of frontier.h: nothing is served, every request is kept and every outcome told.
  * `out->bounds` and `out->bound_count` say for which bounds; the rest is filled in. Of the
- * simulation `capacity` and `decisions_out` do not count. Fails as rp_simulate does. */
+ * simulation `capacity`, `decisions_out` and `encoder` do not count: what would be served,
+ * and is checked for that, depends on a cut. Fails as rp_simulate does. */
 RP_NODISCARD rp_status rp_simulate_frontier(const rp_simulation *simulation, const char *spec,
                                             rp_frontiers *out, rp_error *error);
 

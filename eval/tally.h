@@ -64,6 +64,8 @@ typedef struct rp_tally {
     rp_risk_bin risks[RP_RISK_BINS]; /* all 0: the policy estimates nothing */
     uint64_t warm;         /* requests before counting began */
     uint64_t upstream_calls, audits, judge_calls, labels;
+    uint64_t verifier_calls;
+    uint64_t collisions;   /* would-be hits that the check of key collisions stopped */
     uint64_t entries;      /* that ever came in, warm-up too */
     uint64_t entries_last; /* there at the end */
     uint64_t evicted, expired, withheld; /* withheld: candidates that may not answer: personal,

@@ -10,10 +10,12 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "eval/checkpoint.h"
+#include "embed/registry.h"
 #include "evidence/gates.h"
 #include "tools/command.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -202,13 +204,16 @@ typedef struct session {
     const float *embed_us;
     uint32_t *order; /* (requests); owned */
     rp_checkpoint *checkpoint;
+    const rp_encoder *encoder;   /* NULL with --vectors */
+    const rp_verifier *verifier; /* NULL: there is none */
+    rp_memo memo;
     kept_frontier *frontiers; /* (frontier_count); owned */
     size_t frontier_count;
     progress progress;
 } session;
 
 static void
-fill_simulation(const session *s, const rp_stream_run *run, rp_simulation *out)
+fill_simulation(session *s, const rp_stream_run *run, rp_simulation *out)
 {
     const rp_stream_options *o = s->o;
     *out = o->simulation;
@@ -217,6 +222,9 @@ fill_simulation(const session *s, const rp_stream_run *run, rp_simulation *out)
     out->by_text = !o->vectors;
     out->embed_us = s->embed_us;
     out->order = s->order;
+    out->encoder = o->collision_check ? s->encoder : NULL;
+    out->verifier = s->verifier;
+    out->memo = &s->memo;
     out->seed = run->seed;
     out->warm = RP_MIN(amount_of(&o->warm, s->stream->count), s->stream->count);
     out->has_judge = o->has_judge;
@@ -254,7 +262,7 @@ key_of_run(const session *s, const rp_stream_run *run, const rp_simulation *sim,
         sim->volatile_ttl, sim->tally.request_cost, sim->tally.judge_cost,
         sim->tally.core_hour_cost, sim->tally.upstream_ms, sim->tally.upstream_spread,
         sim->tally.judge_ms, (double)sim->tally.windows, o->embed_ms, run->order,
-        (double)run->seed, sizeof(rp_tally), sizeof(rp_window),
+        (double)run->seed, sizeof(rp_tally), sizeof(rp_window), sim->encoder != NULL,
     };
     rp_sha256 hash;
     rp_sha256_init(&hash);
@@ -262,6 +270,7 @@ key_of_run(const session *s, const rp_stream_run *run, const rp_simulation *sim,
     rp_sha256_update_field(&hash, rp_str_of(o->stream_sha256));
     rp_sha256_update_field(&hash, rp_str_of(o->encoder));
     rp_sha256_update_field(&hash, rp_str_of(o->vectors ? o->vectors : ""));
+    rp_sha256_update_field(&hash, rp_str_of(o->verifier_print));
     rp_sha256_update_field(&hash, rp_str_of(run->policy->spec));
     for (size_t i = 0; i < RP_COUNT(numbers); i++)
         hash_number(&hash, isnan(numbers[i]) ? -12345 : numbers[i]); /* one NaN for all */
@@ -529,22 +538,38 @@ hash_stream(rp_stream_options *o, rp_error *error)
 
 static rp_status
 make_vectors(rp_stream_options *o, const rp_stream *stream, rp_vectors *out, float *embed_us,
-             rp_error *error)
+             rp_encoder **encoder, rp_error *error)
 {
-    rp_encoder *encoder = NULL;
     if (o->vectors) {
         const rp_status status = rp_vectors_open(o->vectors, stream->count, out, error);
         return status == RP_ERR_IO ? RP_ERR_INVALID : status;
     }
-    rp_status status = rp_eval_open_encoder(o->model, o->precision, &encoder, error);
-    if (!status) {
-        snprintf(o->encoder, sizeof o->encoder, "%.*s", RP_FMT(rp_encoder_fingerprint(encoder)));
-        status = rp_eval_windows(encoder, stream->texts.texts, stream->texts.count, &o->cache, out,
-                                 error);
-    }
+    rp_status status = rp_eval_open_encoder(o->model, o->precision, encoder, error);
+    if (status)
+        return status;
+    snprintf(o->encoder, sizeof o->encoder, "%.*s", RP_FMT(rp_encoder_fingerprint(*encoder)));
+    status = rp_eval_windows(*encoder, stream->texts.texts, stream->texts.count, &o->cache, out,
+                             error);
     if (!status && isnan(o->embed_ms))
-        status = rp_vectors_time(encoder, stream->texts.texts, stream->texts.count, embed_us, error);
-    rp_encoder_close(encoder);
+        status = rp_vectors_time(*encoder, stream->texts.texts, stream->texts.count, embed_us,
+                                 error);
+    return status;
+}
+
+/* Before minutes are spent on vectors. */
+static rp_status
+open_verifier(rp_stream_options *o, rp_verifier **out, rp_error *error)
+{
+    char folder[PATH_MAX];
+    const rp_encoder_options options = { .precision = o->precision };
+    if (!o->verifier)
+        return RP_OK;
+    rp_status status = rp_model_resolve(o->verifier, folder, sizeof folder, error);
+    if (!status)
+        status = rp_verifier_open(folder, &options, out, error);
+    if (!status)
+        snprintf(o->verifier_print, sizeof o->verifier_print, "%.*s",
+                 RP_FMT(rp_verifier_fingerprint(*out)));
     return status;
 }
 
@@ -574,29 +599,45 @@ run_session(session *s, rp_error *error)
 }
 
 static rp_status
+run_read(rp_stream_options *o, const rp_stream *stream, const rp_verifier *verifier,
+         rp_error *error)
+{
+    rp_vectors vectors = { 0 };
+    rp_encoder *encoder = NULL;
+    float *embed_us = calloc(stream->texts.count, sizeof *embed_us);
+    rp_status status = embed_us ? hash_stream(o, error)
+                                : rp_fail(error, RP_ERR_NOMEM, "no memory for times");
+    if (!status)
+        status = make_vectors(o, stream, &vectors, embed_us, &encoder, error);
+    if (!status) {
+        for (size_t i = 0; !isnan(o->embed_ms) && i < stream->texts.count; i++)
+            embed_us[i] = (float)(o->embed_ms * 1000);
+        const bool times_known = !o->vectors || !isnan(o->embed_ms);
+        session s = { .o = o, .stream = stream, .vectors = &vectors, .encoder = encoder,
+                      .verifier = verifier, .embed_us = times_known ? embed_us : NULL };
+        status = run_session(&s, error);
+        rp_memo_fini(&s.memo);
+        rp_vectors_fini(&vectors);
+    }
+    rp_encoder_close(encoder);
+    free(embed_us);
+    return status;
+}
+
+static rp_status
 run_stream(rp_stream_options *o, rp_error *error)
 {
     rp_stream stream;
-    rp_vectors vectors = { 0 };
+    rp_verifier *verifier = NULL;
     rp_status status = check_policies(o, error);
     if (!status)
         status = rp_stream_read(o->file, &stream, error);
     if (status)
         return status;
-    float *embed_us = calloc(stream.texts.count, sizeof *embed_us);
-    status = embed_us ? hash_stream(o, error) : rp_fail(error, RP_ERR_NOMEM, "no memory for times");
+    status = open_verifier(o, &verifier, error);
     if (!status)
-        status = make_vectors(o, &stream, &vectors, embed_us, error);
-    if (!status) {
-        for (size_t i = 0; !isnan(o->embed_ms) && i < stream.texts.count; i++)
-            embed_us[i] = (float)(o->embed_ms * 1000);
-        const bool times_known = !o->vectors || !isnan(o->embed_ms);
-        session s = { .o = o, .stream = &stream, .vectors = &vectors,
-                      .embed_us = times_known ? embed_us : NULL };
-        status = run_session(&s, error);
-        rp_vectors_fini(&vectors);
-    }
-    free(embed_us);
+        status = run_read(o, &stream, verifier, error);
+    rp_verifier_close(verifier);
     rp_stream_fini(&stream);
     return status;
 }

@@ -45,8 +45,9 @@ typedef struct rp_stream_options {
     bool orders_on[RP_STREAM_ORDERS];
     uint64_t seed, orders;
     rp_stream_amount warm;
-    const char *model, *vectors, *decisions_out, *labels, *file, *checkpoint;
+    const char *model, *verifier, *vectors, *decisions_out, *labels, *file, *checkpoint;
     double embed_ms;          /* stated; NaN: measured, where there is an encoder */
+    bool collision_check; /* where there is an encoder and gates run */
     bool resume, sweep, frontier, sum_orders, json, has_judge, judge_error_given;
     rp_eval_cache cache;
     rp_precision precision;
@@ -54,6 +55,7 @@ typedef struct rp_stream_options {
     /* Found out on the way. */
     char encoder[33]; /* fingerprint; empty with --vectors */
     char stream_sha256[65];
+    char verifier_print[33]; /* fingerprint; empty: there is none */
 } rp_stream_options;
 
 /* One run: a policy under one bound, capacity, eviction and order. */

@@ -61,7 +61,10 @@ print_help(void)
          "  --sweep              every threshold in hindsight, all requests kept: no cache\n"
          "  --frontier           the same for each policy's estimate of the risk, and how much of\n"
          "                       that it keeps\n"
-         "  --gates WHICH        on, off or strict (on); baselines have their own\n\n"
+         "  --gates WHICH        on, off or strict (on); baselines have their own\n"
+         "  --collision-check WHICH   hits: of what would be served, as the server does where gates\n"
+         "                       run; off (hits; never with --vectors)\n"
+         "  --verifier NAME|DIR  a cross-encoder for policies that ask one\n\n"
          "The stream\n"
          "  --order WHICH,...    file, shuffled, sorted by answer, drifting: four phases with\n"
          "                       answers of their own (file)\n"
@@ -295,6 +298,7 @@ rp_stream_gates_name(const rp_stream_options *o, const rp_stream_policy *policy)
 
 enum option_code {
     OPT_POLICY = 256, OPT_BASELINE, OPT_ERROR_MAX, OPT_BOUND_SWEEP, OPT_THRESHOLDS, OPT_SWEEP, OPT_FRONTIER, OPT_BOUNDS,
+    OPT_COLLISIONS, OPT_VERIFIER,
     OPT_GATES, OPT_ORDER, OPT_ORDERS, OPT_SEED, OPT_WARM, OPT_INTERVAL, OPT_TTL, OPT_VOLATILE_TTL,
     OPT_CAPACITY, OPT_EVICT, OPT_LABELS, OPT_LABEL_DELAY, OPT_JUDGE_ERROR, OPT_UPSTREAM_MS,
     OPT_UPSTREAM_SPREAD, OPT_JUDGE_MS, OPT_EMBED_MS, OPT_REQUEST_COST, OPT_JUDGE_COST,
@@ -312,6 +316,8 @@ static const struct option options[] = {
     { "frontier", no_argument, NULL, OPT_FRONTIER },
     { "bounds", no_argument, NULL, OPT_BOUNDS },
     { "gates", required_argument, NULL, OPT_GATES },
+    { "collision-check", required_argument, NULL, OPT_COLLISIONS },
+    { "verifier", required_argument, NULL, OPT_VERIFIER },
     { "order", required_argument, NULL, OPT_ORDER },
     { "orders", required_argument, NULL, OPT_ORDERS },
     { "seed", required_argument, NULL, OPT_SEED },
@@ -352,6 +358,7 @@ take_file_option(int option, rp_stream_options *o)
 {
     switch (option) {
     case OPT_MODEL: o->model = optarg; return true;
+    case OPT_VERIFIER: o->verifier = optarg; return true;
     case OPT_PRECISION: return rp_eval_precision_of(optarg, &o->precision);
     case OPT_VECTORS: o->vectors = optarg; return true;
     case OPT_CACHE: o->cache.folder = optarg; return true;
@@ -402,6 +409,9 @@ take_option(int option, void *context)
     case OPT_FRONTIER: o->frontier = true; return true;
     case OPT_BOUNDS: o->sum_orders = true; return true;
     case OPT_GATES: return read_gates(optarg, s);
+    case OPT_COLLISIONS:
+        o->collision_check = strcmp(optarg, "hits") == 0;
+        return o->collision_check || strcmp(optarg, "off") == 0;
     case OPT_ORDER: return read_orders(optarg, o);
     case OPT_ORDERS: return read_count(optarg, RP_STREAM_ORDERS_MAX, &o->orders) && o->orders;
     case OPT_SEED: return rp_str_to_u64(rp_str_of(optarg), &o->seed);
@@ -456,7 +466,7 @@ rp_stream_parse(int argc, char **argv, rp_stream_options *o, int *exit_status)
     const rp_eval_parser parser = { "eval stream", options, OPT_HELP, print_help, take_option, o };
     *o = (rp_stream_options){
         .model = "all-MiniLM-L6-v2", .precision = RP_PRECISION_F32, .seed = 1, .orders = 1,
-        .labels = "miss", .orders_on = { [RP_ORDER_FILE] = true }, .embed_ms = NAN,
+        .labels = "miss", .collision_check = true, .orders_on = { [RP_ORDER_FILE] = true }, .embed_ms = NAN,
         .evict = { [RP_EVICT_S3FIFO] = true },
         .simulation = { .error_max = NAN, .gates = RP_GATES_DEFAULT, .learn_misses = true,
                         .judge_error = 0.05, .ttl = -1, .volatile_ttl = -1,

@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 static double
 share_of(uint64_t part, uint64_t whole)
@@ -190,6 +191,13 @@ put_cost(rp_json_writer *writer, const rp_stream_options *o, const rp_tally *tal
     rp_json_close(writer, '}');
 }
 
+/* It is one of the gates, and needs the encoder. */
+static bool
+checks_collisions(const rp_stream_options *o, const rp_stream_policy *policy)
+{
+    return o->collision_check && !o->vectors && strcmp(rp_stream_gates_name(o, policy), "off") != 0;
+}
+
 double
 rp_stream_frontier_of(const rp_frontiers *frontiers, const rp_stream_run *run)
 {
@@ -212,10 +220,14 @@ put_all(rp_json_writer *writer, const rp_stream_options *o, const rp_stream_run 
     const bool has_judge = o->has_judge || run->policy->needs_judge;
     put_text(writer, "stream_sha256", o->stream_sha256);
     put_text(writer, "encoder", o->encoder[0] ? o->encoder : NULL);
+    put_text(writer, "verifier", o->verifier_print[0] ? o->verifier_print : NULL);
+    put_text(writer, "collision_check", checks_collisions(o, run->policy) ? "hits" : "off");
     put_uint(writer, "warm", tally->warm);
     put_double(writer, "judge_error", has_judge ? o->simulation.judge_error : NAN);
     put_uint(writer, "upstream_calls", tally->upstream_calls);
     put_uint(writer, "judge_calls", tally->judge_calls);
+    put_uint(writer, "verifier_calls", tally->verifier_calls);
+    put_uint(writer, "collisions", tally->collisions);
     put_uint(writer, "audits", tally->audits);
     put_uint(writer, "labels_known", tally->labels);
     put_uint(writer, "entries", tally->entries);

@@ -11,6 +11,7 @@
 
 #include "base/bytes.h"
 #include "base/random.h"
+#include "cache/ask.h"
 #include "embed/registry.h"
 
 #include <inttypes.h>
@@ -66,22 +67,11 @@ self_test_encoder(void *context, rp_error *error)
     return rp_encoder_self_test(cache->encoder_lent, error);
 }
 
-/* A pair that was cut has not been read to its end: no word about it. */
 static rp_status
 verify_with_model(void *context, rp_str prompt, rp_str stored, int64_t deadline_us, float *out)
 {
     const rp_cache *cache = context;
-    bool cut = true;
-    float probability;
-    if (deadline_us && rp_clock_monotonic_us(cache->clock) >= deadline_us)
-        return RP_ERR_TIMEOUT;
-    const rp_status status =
-        rp_verifier_score(cache->verifier, &prompt, &stored, 1, &probability, &cut, NULL);
-    if (status == RP_OK && cut)
-        return RP_ERR_LIMIT;
-    if (status == RP_OK)
-        *out = probability;
-    return status;
+    return rp_ask_verifier(cache->verifier, prompt, stored, cache->clock, deadline_us, out);
 }
 
 static void

@@ -2,9 +2,11 @@
  *
  * What could go wrong: a request in the wrong window of the curve, a cost counted twice or
  * not at all, a quantile off by one, upstream times that change with the policy; a
- * checkpoint that returns another run's result, loses one, or is misled by a damaged end.
+ * checkpoint that returns another run's result, loses one, or is misled by a damaged end; a
+ * memo that takes one pair of texts for another, or loses some as it grows.
  * Expected sums are small enough to be added up by hand. */
 #include "eval/checkpoint.h"
+#include "eval/memo.h"
 #include "eval/tally.h"
 
 #include "test_support.h"
@@ -269,10 +271,33 @@ test_a_damaged_end_costs_only_itself(void **state)
     unlink(path);
 }
 
+static void
+test_a_memo_knows_each_pair_and_its_order(void **state)
+{
+    (void)state;
+    enum { PAIRS = 5000 };
+    rp_memo memo = { 0 };
+    float said = -1;
+    assert_false(rp_memo_find(&memo, rp_memo_key(1, 0, 0), &said));
+    for (uint32_t i = 0; i < PAIRS; i++)
+        rp_memo_keep(&memo, rp_memo_key(1 + i % 2, i * 7919 % 1000, i / 3), (float)i);
+    rp_memo_keep(&memo, rp_memo_key(1, 0, 0), 0.5f); /* said again: replaced */
+    assert_int_equal(memo.count, PAIRS);
+    for (uint32_t i = 1; i < PAIRS; i++) {
+        assert_true(rp_memo_find(&memo, rp_memo_key(1 + i % 2, i * 7919 % 1000, i / 3), &said));
+        assert_true(said == (float)i);
+    }
+    assert_true(rp_memo_find(&memo, rp_memo_key(1, 0, 0), &said) && said == 0.5f);
+    assert_false(rp_memo_find(&memo, rp_memo_key(2, 0, 0), &said));
+    assert_true(rp_memo_key(1, 2, 3) != rp_memo_key(1, 3, 2));
+    rp_memo_fini(&memo);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_memo_knows_each_pair_and_its_order),
         cmocka_unit_test(test_sums_are_those_added_by_hand),
         cmocka_unit_test(test_windows_hold_each_request_once),
         cmocka_unit_test(test_spreads_and_upstream_times),
