@@ -162,6 +162,11 @@ class Proxy:
     def signal(self, number):
         self.process.send_signal(number)
 
+    def resident(self):
+        """Bytes of memory that the process holds."""
+        with open("/proc/%d/status" % self.process.pid) as file:
+            return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmRSS:"))
+
     def kill(self):
         """As a crash would end it."""
         self.process.kill()

@@ -40,11 +40,6 @@ def crowd():
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def memory(proxy):
-    with open("/proc/%d/status" % proxy.process.pid) as file:
-        return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmRSS:"))
-
-
 def closed(connection):
     """Whether the server has ended it; what it said before is thrown away."""
     while select.select([connection], [], [], 0)[0]:
@@ -58,7 +53,7 @@ def closed(connection):
 
 def test_a_crowd_of_idle_connections_costs_little_and_hinders_nobody(proxy, crowd):
     proxy.chat("warm")
-    before = memory(proxy)
+    before = proxy.resident()
     idle = crowd(proxy, CROWD)
     # Each is known to the server: it has answered once and is kept alive.
     for connection in idle:
@@ -69,7 +64,7 @@ def test_a_crowd_of_idle_connections_costs_little_and_hinders_nobody(proxy, crow
     assert proxy.chat("what is asked behind a crowd?").cache == "hit"
     # The header promises about 1 KiB for an idle connection; a sanitizer's red zones and
     # quarantine multiply that. 64 KiB would mean that each keeps its buffers.
-    grown = memory(proxy) - before
+    grown = proxy.resident() - before
     print("%d bytes for each idle connection" % (grown // CROWD))
     assert grown < CROWD * (64 << 10)
     # And each is still good for a request of its own.
