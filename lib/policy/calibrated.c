@@ -170,8 +170,7 @@ explore_share(const rp_policy *policy, const rp_learner *learner)
 {
     if (policy->options.audit <= 0)
         return 0; /* the operator audits otherwise */
-    /* The first hits of a stratum rest on few outcomes: look at more of them. */
-    return fmax(policy->options.audit, 0.5 / sqrt(1 + learner->hits));
+    return rp_learner_explore_share(learner, policy->options.audit);
 }
 
 static void
@@ -361,7 +360,7 @@ restore(rp_policy *policy, rp_str payload, rp_error *error)
         .name = name_, .summary = summary_,                                                        \
         .keys = RP_KEY_ERROR_MAX | RP_KEY_HIT_ERROR_MAX | RP_KEY_MIN_SIMILARITY                    \
                 | RP_KEY_VERIFIER_MIN | RP_KEY_AUDIT,                                              \
-        .min_similarity = -1, .version = 2, .create = create, .destroy = destroy,                  \
+        .min_similarity = -1, .version = 3, .create = create, .destroy = destroy,                  \
         .decide = decide, .observe = observe, .forget = forget, .size_bytes = size_bytes,          \
         .save = save, .restore = restore,                                                          \
     }

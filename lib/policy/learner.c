@@ -11,17 +11,23 @@ enum {
     BINS = 128,          /* of risk, on a logarithmic scale */
     OUTCOMES_MIN = 100,  /* before these a learner is cold */
     NEWTON_MAX = 8,
+    FLOOR_STEPS = 8,
     LEDGER_HORIZON = 4000,
     PAUSE = 200,
 };
 
 static const double RISK_LEAST = 1e-4;   /* the left end of the bins */
 static const double PRIOR_WEIGHT = 8;    /* outcomes that the pooled model is worth; a guess */
-static const double INFLATION_CONFIDENCE = 0.75; /* measured: docs/policies.md */
+static const double INFLATION_CONFIDENCE = 0.8; /* measured: docs/policies.md */
 static const double INFLATION_PRIOR = 5;         /* explored wrongs that prior belief is worth */
 static const double INFLATION_LEAST = 0.5;
 static const double HINKLEY_SLACK = 0.05, HINKLEY_MAX = 12; /* guesses: a shift of 5 % is none */
-static const double EXPLORED_FADE = 0.995;
+static const double EXPLORED_FADE = 0.998;
+/* Before any was explored: one in four hundred of the surest hits is wrong after all, and
+ * that is worth sixty explored hits. One of five pairs tried on synthetic streams with
+ * floors of 0 to 2.5 % (tests/unit/test_bounds.c). */
+static const double FLOOR_WRONG = 0.25, FLOOR_EXPLORED = 60;
+static const double EXPLORE_FIRST = 0.4; /* measured: docs/policies.md */
 static const double GREY_FADE = 0.98;
 
 /* ---- evidence and model -------------------------------------------------------------- */
@@ -120,16 +126,12 @@ solve(double l[RP_FEATURES][RP_FEATURES], double *b)
     }
 }
 
-/* Gradient and Hessian of the penalised loss at `weight`. The prior counts as much as
- * PRIOR_WEIGHT outcomes of full information (a quarter each). */
 static void
-derive(const rp_learner *learner, const rp_model *prior, const double *weight,
-       double gradient[RP_FEATURES], double hessian[RP_FEATURES][RP_FEATURES])
+derive_outcomes(const rp_labelled *outcomes, size_t count, const double *weight,
+                double gradient[RP_FEATURES], double hessian[RP_FEATURES][RP_FEATURES])
 {
-    memset(gradient, 0, RP_FEATURES * sizeof *gradient);
-    memset(hessian, 0, RP_FEATURES * sizeof *hessian);
-    for (size_t n = 0; n < learner->outcomes_count; n++) {
-        const rp_labelled *o = &learner->outcomes[n];
+    for (size_t n = 0; n < count; n++) {
+        const rp_labelled *o = &outcomes[n];
         double z = 0, x[RP_FEATURES];
         for (size_t i = 0; i < RP_FEATURES; i++) {
             x[i] = (double)o->evidence.x[i];
@@ -143,6 +145,21 @@ derive(const rp_learner *learner, const rp_model *prior, const double *weight,
                 hessian[i][j] += curvature * x[i] * x[j];
         }
     }
+}
+
+/* Gradient and Hessian of the penalised loss at `weight`. The prior counts as much as
+ * PRIOR_WEIGHT outcomes of full information (a quarter each). The floor is no part of it:
+ * it is too small to be seen among misses, and what the curve is too steep for there it
+ * makes up. */
+static void
+derive(const rp_learner *learner, const rp_model *prior, const double *weight,
+       double gradient[RP_FEATURES], double hessian[RP_FEATURES][RP_FEATURES])
+{
+    memset(gradient, 0, RP_FEATURES * sizeof *gradient);
+    memset(hessian, 0, RP_FEATURES * sizeof *hessian);
+    derive_outcomes(learner->outcomes, learner->outcomes_count, weight, gradient, hessian);
+    derive_outcomes(learner->explored_outcomes, learner->explored_count, weight, gradient,
+                    hessian);
     for (size_t i = 0; i < RP_FEATURES; i++) {
         const double precision = PRIOR_WEIGHT * 0.25;
         gradient[i] += precision * (weight[i] - prior->weight[i]);
@@ -212,7 +229,7 @@ fit(rp_learner *learner, const rp_model *prior)
             return;
     memcpy(learner->model.weight, weight, sizeof weight);
     invert(hessian, learner->model.covariance);
-    learner->model.outcomes = learner->outcomes_count;
+    learner->model.outcomes = learner->outcomes_count + learner->explored_count;
 }
 
 /* ---- the cut ------------------------------------------------------------------------- */
@@ -240,15 +257,23 @@ rp_learner_steepness(double spread)
 
 /* The expectation of a logistic curve under a normal logit, by the probit approximation
  * (MacKay 1992, eq. 30; within .01 of the integral). */
-double
-rp_learner_risk(const rp_learner *learner, const rp_evidence *evidence, double offset,
-                double deviation, double spread)
+static double
+risk_above_floor(const rp_learner *learner, const rp_evidence *evidence, double offset,
+                 double deviation, double spread)
 {
     const double steepness = rp_learner_steepness(spread);
     const double logit = steepness * rp_model_logit(&learner->model, evidence) + offset;
     const double own = steepness * rp_model_deviation(&learner->model, evidence);
     const double variance = own * own + deviation * deviation;
-    return fmax(RISK_LEAST, rp_logistic(-logit / sqrt(1 + M_PI / 8 * variance)));
+    return rp_logistic(-logit / sqrt(1 + M_PI / 8 * variance));
+}
+
+double
+rp_learner_risk(const rp_learner *learner, const rp_evidence *evidence, double offset,
+                double deviation, double spread)
+{
+    const double risk = risk_above_floor(learner, evidence, offset, deviation, spread);
+    return fmax(RISK_LEAST, learner->floor + (1 - learner->floor) * risk);
 }
 
 static size_t
@@ -262,6 +287,28 @@ static double
 upper_edge(size_t bin)
 {
     return RISK_LEAST * exp(-log(RISK_LEAST) * (double)(bin + 1) / BINS);
+}
+
+/* The posterior mean of the floor: which share of explored hits is wrong for no reason
+ * that the evidence shows. Each wrong one is blamed on the floor by its odds against the
+ * curve (expectation maximisation of the mixture); entries' offsets are left aside. */
+static double
+find_floor(const rp_learner *learner, double spread)
+{
+    double risk[RP_EXPLORED_MAX];
+    size_t wrong = 0;
+    for (size_t i = 0; i < learner->explored_count; i++)
+        if (!learner->explored_outcomes[i].right)
+            risk[wrong++] = risk_above_floor(learner, &learner->explored_outcomes[i].evidence, 0,
+                                             0, spread);
+    double floor = FLOOR_WRONG / FLOOR_EXPLORED;
+    for (int step = 0; step < FLOOR_STEPS; step++) {
+        double blamed = FLOOR_WRONG;
+        for (size_t i = 0; i < wrong; i++)
+            blamed += floor / (floor + (1 - floor) * risk[i]);
+        floor = blamed / (FLOOR_EXPLORED + learner->explored_count);
+    }
+    return floor;
 }
 
 /* Upper limit of wrong explored hits over those expected; the same for grey misses, by
@@ -284,7 +331,8 @@ find_inflation(const rp_learner *learner)
 static double
 find_allowance(const rp_learner *learner, double error_max)
 {
-    const double balance = error_max * learner->requests - learner->spent * learner->inflation;
+    const double spent = learner->floor * learner->hits + (1 - learner->floor) * learner->spent;
+    const double balance = error_max * learner->requests - spent * learner->inflation;
     const double correction = balance / (error_max * 1000);
     return error_max * fmax(0.1, fmin(1, 1 + correction));
 }
@@ -352,7 +400,13 @@ void
 rp_learner_serve(rp_learner *learner, double risk)
 {
     learner->hits++;
-    learner->spent += risk;
+    learner->spent += fmax(0, risk - learner->floor) / (1 - learner->floor);
+}
+
+double
+rp_learner_explore_share(const rp_learner *learner, double least)
+{
+    return fmax(least, EXPLORE_FIRST / (1 + learner->explored_risk));
 }
 
 /* ---- learning and drift -------------------------------------------------------------- */
@@ -371,6 +425,35 @@ has_drifted(rp_learner *learner)
     return learner->explored_wrong > expected + 3 * sqrt(expected) + 1.5;
 }
 
+/* One outcome into a ring of `size`. */
+static void
+remember(rp_labelled *ring, uint32_t size, uint32_t *count, uint32_t *at,
+         const rp_labelled *labelled)
+{
+    ring[*at] = *labelled;
+    *at = (*at + 1) % size;
+    *count = RP_MIN(*count + 1, size);
+}
+
+/* Where the i-th oldest outcome of a ring stands. */
+static uint32_t
+place_in(uint32_t size, uint32_t count, uint32_t at, uint32_t i)
+{
+    return (at + size - count + i) % size;
+}
+
+static void
+forget_older_half(rp_labelled *ring, uint32_t size, uint32_t *count, uint32_t *at)
+{
+    rp_labelled kept[RP_OUTCOMES_MAX];
+    const uint32_t keep = *count / 2;
+    for (uint32_t i = 0; i < keep; i++)
+        kept[i] = ring[place_in(size, *count, *at, *count - keep + i)];
+    memcpy(ring, kept, keep * sizeof *kept);
+    *count = keep;
+    *at = keep % size;
+}
+
 static void
 pause_for_drift(rp_learner *learner)
 {
@@ -380,15 +463,10 @@ pause_for_drift(rp_learner *learner)
     learner->explored *= 0.5;
     learner->explored_wrong *= 0.5;
     learner->explored_risk *= 0.5;
-    /* Forget the older half of the outcomes. */
-    const uint32_t keep = learner->outcomes_count / 2;
-    rp_labelled kept[RP_OUTCOMES_MAX];
-    for (uint32_t i = 0; i < keep; i++)
-        kept[i] = learner->outcomes[(learner->outcomes_at + RP_OUTCOMES_MAX - keep + i)
-                                    % RP_OUTCOMES_MAX];
-    memcpy(learner->outcomes, kept, keep * sizeof *kept);
-    learner->outcomes_count = keep;
-    learner->outcomes_at = keep % RP_OUTCOMES_MAX;
+    forget_older_half(learner->outcomes, RP_OUTCOMES_MAX, &learner->outcomes_count,
+                      &learner->outcomes_at);
+    forget_older_half(learner->explored_outcomes, RP_EXPLORED_MAX, &learner->explored_count,
+                      &learner->explored_at);
 }
 
 static void
@@ -419,30 +497,36 @@ rp_learner_learn(rp_learner *learner, const rp_labelled *labelled, double risk, 
     rp_model initial;
     learner->outcomes_seen++;
     watch(learner, labelled, risk, explored);
-    rp_labelled *place = &learner->outcomes[learner->outcomes_at];
-    *place = *labelled;
-    learner->outcomes_at = (learner->outcomes_at + 1) % RP_OUTCOMES_MAX;
-    if (learner->outcomes_count < RP_OUTCOMES_MAX)
-        learner->outcomes_count++;
+    if (explored)
+        remember(learner->explored_outcomes, RP_EXPLORED_MAX, &learner->explored_count,
+                 &learner->explored_at, labelled);
+    else
+        remember(learner->outcomes, RP_OUTCOMES_MAX, &learner->outcomes_count,
+                 &learner->outcomes_at, labelled);
     /* Refit when the outcomes have grown by an eighth: constant work per outcome. */
-    const uint32_t every = RP_MAX(FIT_EVERY_MIN, learner->outcomes_count / 8);
-    if (++learner->since_fit < every)
-        return;
-    learner->since_fit = 0;
+    const uint32_t every
+        = RP_MAX(FIT_EVERY_MIN, (learner->outcomes_count + learner->explored_count) / 8);
+    const bool fits = ++learner->since_fit >= every && !rp_learner_is_cold(learner);
+    if (learner->since_fit >= every)
+        learner->since_fit = 0;
     /* Fitted to the first outcomes of a sorted stream, all right, a model would call
      * everything right and, serving it, never see another outcome. */
-    if (rp_learner_is_cold(learner))
-        return;
-    if (!pooled)
-        rp_model_init(&initial);
-    fit(learner, pooled ? pooled : &initial);
-    move_cut(learner, bounds);
+    if (fits) {
+        if (!pooled)
+            rp_model_init(&initial);
+        fit(learner, pooled ? pooled : &initial);
+    }
+    if (fits || explored)
+        learner->floor = find_floor(learner, bounds->spread);
+    if (fits)
+        move_cut(learner, bounds);
 }
 
 /* ---- saved state --------------------------------------------------------------------- */
 
 /* A learner is numbers only and is saved as its struct holds them, field by field where
- * widths could differ: outcomes (32 bytes of evidence, label), then the sums.
+ * widths could differ: the sums, the model, then both rings of outcomes (32 bytes of
+ * evidence, label).
  * Recent questions are not saved: they come back within the hour. */
 static void
 put_double(rp_buffer *out, double value)
@@ -482,7 +566,7 @@ take_float(rp_str *bytes, float *out)
     return isfinite(*out);
 }
 
-enum { SUMS = 14 };
+enum { SUMS = 15 };
 
 static void
 list_sums(rp_learner *learner, double *out[SUMS])
@@ -491,9 +575,45 @@ list_sums(rp_learner *learner, double *out[SUMS])
         &learner->explored, &learner->explored_wrong, &learner->explored_risk, &learner->grey,
         &learner->grey_wrong, &learner->grey_risk, &learner->requests, &learner->hits,
         &learner->spent, &learner->cut, &learner->inflation, &learner->hinkley,
-        &learner->hinkley_min, &learner->model.outcomes,
+        &learner->hinkley_min, &learner->model.outcomes, &learner->floor,
     };
     memcpy(out, sums, sizeof sums);
+}
+
+/* u32 count, then from the oldest on. */
+static void
+save_ring(const rp_labelled *ring, uint32_t size, uint32_t count, uint32_t at, rp_buffer *out)
+{
+    rp_buffer_append_le32(out, count);
+    for (uint32_t i = 0; i < count; i++) {
+        const rp_labelled *o = &ring[place_in(size, count, at, i)];
+        for (size_t f = 0; f < RP_FEATURES; f++)
+            put_float(out, o->evidence.x[f]);
+        put_float(out, o->right ? 1 : -1);
+    }
+}
+
+static bool
+restore_ring(rp_labelled *ring, uint32_t size, uint32_t *count, uint32_t *at, rp_str *bytes)
+{
+    if (bytes->len < 4)
+        return false;
+    const uint32_t saved = rp_load_le32(bytes->ptr);
+    *bytes = (rp_str){ bytes->ptr + 4, bytes->len - 4 };
+    if (saved > size)
+        return false;
+    for (uint32_t i = 0; i < saved; i++) {
+        float label;
+        for (size_t f = 0; f < RP_FEATURES; f++)
+            if (!take_float(bytes, &ring[i].evidence.x[f]))
+                return false;
+        if (!take_float(bytes, &label))
+            return false;
+        ring[i].right = label > 0;
+    }
+    *count = saved;
+    *at = saved % size;
+    return true;
 }
 
 void
@@ -511,15 +631,10 @@ rp_learner_save(const rp_learner *learner, rp_buffer *out)
     rp_buffer_append_le64(out, learner->outcomes_seen);
     rp_buffer_append_le32(out, learner->pause);
     rp_buffer_append_le32(out, learner->alarms);
-    rp_buffer_append_le32(out, learner->outcomes_count);
-    for (uint32_t i = 0; i < learner->outcomes_count; i++) {
-        const uint32_t at = (learner->outcomes_at + RP_OUTCOMES_MAX - learner->outcomes_count + i)
-                            % RP_OUTCOMES_MAX;
-        const rp_labelled *o = &learner->outcomes[at];
-        for (size_t f = 0; f < RP_FEATURES; f++)
-            put_float(out, o->evidence.x[f]);
-        put_float(out, o->right ? 1 : -1);
-    }
+    save_ring(learner->outcomes, RP_OUTCOMES_MAX, learner->outcomes_count, learner->outcomes_at,
+              out);
+    save_ring(learner->explored_outcomes, RP_EXPLORED_MAX, learner->explored_count,
+              learner->explored_at, out);
 }
 
 bool
@@ -538,26 +653,15 @@ rp_learner_restore(rp_learner *learner, rp_str *bytes)
         for (size_t j = 0; j < RP_FEATURES; j++)
             if (!take_double(bytes, &learner->model.covariance[i][j]))
                 return false;
-    if (bytes->len < 20)
+    if (!(learner->floor >= 0 && learner->floor < 1 && learner->explored_risk >= 0)
+        || bytes->len < 16)
         return false;
     learner->outcomes_seen = rp_load_le64(bytes->ptr);
     learner->pause = RP_MIN(rp_load_le32(bytes->ptr + 8), (uint32_t)PAUSE);
     learner->alarms = rp_load_le32(bytes->ptr + 12);
-    const uint32_t count = rp_load_le32(bytes->ptr + 16);
-    *bytes = (rp_str){ bytes->ptr + 20, bytes->len - 20 };
-    if (count > RP_OUTCOMES_MAX)
-        return false;
-    for (uint32_t i = 0; i < count; i++) {
-        rp_labelled *o = &learner->outcomes[i];
-        float label;
-        for (size_t f = 0; f < RP_FEATURES; f++)
-            if (!take_float(bytes, &o->evidence.x[f]))
-                return false;
-        if (!take_float(bytes, &label))
-            return false;
-        o->right = label > 0;
-    }
-    learner->outcomes_count = count;
-    learner->outcomes_at = count % RP_OUTCOMES_MAX;
-    return true;
+    *bytes = (rp_str){ bytes->ptr + 16, bytes->len - 16 };
+    return restore_ring(learner->outcomes, RP_OUTCOMES_MAX, &learner->outcomes_count,
+                        &learner->outcomes_at, bytes)
+           && restore_ring(learner->explored_outcomes, RP_EXPLORED_MAX, &learner->explored_count,
+                           &learner->explored_at, bytes);
 }

@@ -6,11 +6,18 @@
  *    (shrunk to the model of all strata together). Whether an outcome is seen depends on
  *    its evidence and on our own draw, never on the truth, so that its likelihood needs
  *    no weights (Rubin 1976);
+ *  - a ring of explored outcomes, those of hits that went upstream: they are few and the
+ *    only ones that show what hits are like, so that misses must not push them out. They
+ *    count in the fit, and from them comes the floor of the risk;
  *  - a ring of recent questions, from which the cut is chosen: the largest risk that may
  *    be served so that the expected share of wrong answers stays below the bound, after
  *    correction by what explored hits turned out to be;
- *  - the ledger: how many wrong answers the served hits are estimated to hold, against
- *    how many the bound allows.
+ *  - the ledger: how many wrong answers the served hits are estimated to hold, by what is
+ *    known now, against how many the bound allows.
+ *
+ * The risk of a candidate is  floor + (1 - floor) * logistic(-logit): a logistic curve
+ * alone says that a similar enough candidate is never wrong, while labels are noisy and
+ * classes broad, and what is served most is what it is surest of (docs/policies.md).
  *
  * The formula of the cut is that of conformal risk control (arXiv:2208.02814, eq. 4):
  * the loosest cut with  n / (n + 1) R(cut) + B / (n + 1) <= error_max,  where R is not the
@@ -30,6 +37,7 @@
 enum {
     RP_FEATURES = 8,        /* of the model, the constant included */
     RP_OUTCOMES_MAX = 1024, /* labelled outcomes a stratum remembers */
+    RP_EXPLORED_MAX = 512,  /* explored ones, beside the others */
     RP_QUESTIONS_MAX = 1024, /* recent questions a stratum remembers */
 };
 
@@ -69,8 +77,10 @@ typedef struct rp_asked {
 typedef struct rp_learner {
     rp_model model;
     rp_labelled outcomes[RP_OUTCOMES_MAX];
+    rp_labelled explored_outcomes[RP_EXPLORED_MAX];
     rp_asked asked[RP_QUESTIONS_MAX];
     uint32_t outcomes_count, outcomes_at; /* held; next place */
+    uint32_t explored_count, explored_at;
     uint32_t asked_count, asked_at;
     uint32_t since_fit, since_cut;
     uint64_t outcomes_seen;
@@ -79,7 +89,9 @@ typedef struct rp_learner {
     double explored, explored_wrong, explored_risk;
     /* Misses just below the cut, likewise: they cost nothing and show drift first. */
     double grey, grey_wrong, grey_risk;
-    /* The ledger, fading over RP_LEDGER_HORIZON requests. */
+    double floor; /* risk that no evidence removes */
+    /* The ledger, fading over LEDGER_HORIZON requests. `spent` is the risk of the hits
+     * above the floor, so that a floor seen late counts for the hits before it too. */
     double requests, hits, spent;
     double cut;       /* largest risk that may be served; < 0: none */
     double inflation;
@@ -100,7 +112,7 @@ typedef struct rp_learner_bounds {
     double spread; /* prior deviation of the entries' offsets; 0: there are none */
 } rp_learner_bounds;
 
-/* P(wrong), all that is not known about the curve and the offset integrated out: doubt
+/* P(wrong), floor included, all that is not known about the curve and the offset integrated out: doubt
  * brings it nearer to one half. */
 double rp_learner_risk(const rp_learner *learner, const rp_evidence *evidence, double offset,
                        double deviation, double spread);
@@ -111,6 +123,9 @@ double rp_learner_steepness(double spread);
 void rp_learner_ask(rp_learner *learner, const rp_asked *asked, const rp_learner_bounds *bounds);
 /* It was served at this risk. */
 void rp_learner_serve(rp_learner *learner, double risk);
+/* The share of would-be hits to send upstream: more than `least` until enough wrong
+ * answers were to be expected among them for the model to be checked by them. */
+double rp_learner_explore_share(const rp_learner *learner, double least);
 /* The truth about a candidate: a miss, an explored hit (`risk` as it was estimated now),
  * an audit. `pooled` is the model to shrink to, NULL: the initial one. */
 void rp_learner_learn(rp_learner *learner, const rp_labelled *labelled, double risk,

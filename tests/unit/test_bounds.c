@@ -1,8 +1,9 @@
 /* test_bounds.c - the learned policies keep their bound on synthetic streams.
  *
  * A stream of known truth: similarity is drawn from [0.6, 1], a candidate is right with
- * probability logistic(g (s - t)). What could go wrong: more wrong answers than
- * error_max, with a stationary stream, with one that turns bad half way (t jumps), or
+ * probability (1 - floor) logistic(g (s - t)). What could go wrong: more wrong answers than
+ * error_max, with a stationary stream, with noise at every similarity (floor), with one that
+ * turns bad half way (t jumps), or
  * with one whose every candidate is wrong (medquad); a policy that keeps the bound by
  * never serving; a bound that more confidence does not loosen.
  *
@@ -21,6 +22,7 @@ typedef struct stream {
     double threshold, later_threshold; /* before and after the middle */
     double slope;
     int requests;
+    double floor; /* share of wrong answers that no similarity shows */
 } stream;
 
 typedef struct tally {
@@ -45,7 +47,8 @@ run(const char *spec, const stream *s, uint64_t seed)
         const double similarity = 0.6 + 0.4 * rp_random_uniform(&random);
         const double threshold = i < s->requests / 2 ? s->threshold : s->later_threshold;
         const bool right
-            = rp_random_uniform(&random) < logistic(s->slope * (similarity - threshold));
+            = rp_random_uniform(&random)
+              < (1 - s->floor) * logistic(s->slope * (similarity - threshold));
         const rp_candidate candidate
             = { .id = 1 + rp_random_below(&random, 300), .similarity = (float)similarity,
                 .alignment = (float)NAN, .verifier = (float)NAN, .judge = RP_JUDGE_UNASKED };
@@ -108,6 +111,37 @@ test_a_stationary_stream_keeps_the_bound_and_is_served(void **state)
             hits_before = sum.hits;
         }
     }
+}
+
+/* Noisy labels, broad classes: a share is wrong at every similarity, and a curve that goes on
+ * falling takes the surest hits for free. Learned from explored hits; without it these
+ * streams are wrong in up to 1.4 % where .5 % is allowed. */
+static void
+test_noise_at_every_similarity_is_paid_for(void **state)
+{
+    (void)state;
+    const stream streams[] = {
+        { 0.62, 0.62, 40, 8000, 0.008 },
+        { 0.62, 0.62, 40, 8000, 0.015 },
+        { 0.70, 0.70, 40, 8000, 0.025 },
+    };
+    for (size_t i = 0; i < RP_COUNT(streams); i++)
+        for (size_t k = 0; k < 4; k++) {
+            const double bound = bounds[k / 2];
+            char spec[96];
+            snprintf(spec, sizeof spec, "%s:error_max=%g,hit_error_max=1", learned[k % 2], bound);
+            tally sum = { 0 };
+            for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+                const tally got = run(spec, &streams[i], seed);
+                sum.hits += got.hits;
+                sum.wrong += got.wrong;
+            }
+            const int requests = SEEDS * streams[i].requests;
+            print_message("floor %.3f %-45s hits %.1f %% wrong %.2f %%\n", streams[i].floor, spec,
+                          100.0 * sum.hits / requests, 100.0 * sum.wrong / requests);
+            assert_true(sum.wrong <= limit(bound, requests));
+            assert_true(sum.hits > requests / 20);
+        }
 }
 
 static void
@@ -299,6 +333,8 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_stationary_stream_keeps_the_bound_and_is_served),
+        
+        cmocka_unit_test(test_noise_at_every_similarity_is_paid_for),
         cmocka_unit_test(test_a_stream_that_turns_bad_is_noticed),
         cmocka_unit_test(test_a_stream_of_wrong_candidates_is_refused),
         cmocka_unit_test(test_published_vcache_keeps_its_bound_on_a_stationary_stream),
