@@ -346,8 +346,8 @@ start_semantic(rp_visit *visit)
         leave_out(visit, "deadline");
         return;
     }
-    if (rp_batcher_submit(server->batcher, query->fuzzy, query->deadline_us, on_embedded,
-                          visit) != RP_OK) {
+    if (rp_batcher_submit_to(server->batcher, rp_query_encoder(query), query->fuzzy,
+                             query->deadline_us, on_embedded, visit) != RP_OK) {
         take_back(visit);
         leave_out(visit, "encoder-busy");
     }

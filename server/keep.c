@@ -227,6 +227,7 @@ keep_now(rp_visit *visit)
     /* A hit that came after its deadline was not served; this reply was. */
     if (visit->report.kind == RP_KIND_BYPASS && visit->query.result.outcome == RP_LOOKUP_HIT)
         visit->query.result.outcome = RP_LOOKUP_MISS;
+    rp_query_follow(server->cache, &visit->query);
     const rp_admission admission = admission_of(visit);
     const bool is_good = rp_admit_refusal(server->cache, &visit->query, &admission) == NULL;
     const char *why_none = visit->query.result.reason;

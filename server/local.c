@@ -313,7 +313,7 @@ static void
 embed_locally(void *context)
 {
     embedding_job *job = context;
-    const rp_encoder *encoder = rp_cache_encoder(job->visit->worker->server->cache);
+    rp_encoder *encoder = rp_cache_encoder_ref(job->visit->worker->server->cache);
     const size_t dim = rp_encoder_dim(encoder);
     float *vectors = calloc(job->count * dim, sizeof *vectors);
     job->status = vectors ? RP_OK : RP_ERR_NOMEM;
@@ -334,6 +334,7 @@ embed_locally(void *context)
             job->status = RP_ERR_NOMEM;
     }
     free(vectors);
+    rp_encoder_close(encoder);
     (void)!rp_loop_post(job->visit->worker->loop, on_embedded_locally, job);
 }
 

@@ -487,6 +487,8 @@ run_stats(work *w)
     rp_json_key(&out, "semantic");
     rp_json_put_bool(&out, stats.semantic);
     put_number(&out, "loaded_share", stats.loaded_share);
+    rp_json_key(&out, "reembed_waiting");
+    rp_json_put_uint(&out, stats.reembed_waiting);
     rp_json_key(&out, "admission_paused");
     rp_json_put_bool(&out, stats.admission_paused);
     put_text(&out, "fingerprint", stats.fingerprint);

@@ -147,7 +147,6 @@ warn_about_what_waits(const rp_config *old, const rp_config *new)
     warn_if(old->seed != new->seed, "seed");
     warn_if_text_differs("log.access", old->access_log, new->access_log);
     warn_if_text_differs("encoder.model", old->encoder_model, new->encoder_model);
-    warn_if_text_differs("encoder.adapter", old->encoder_adapter, new->encoder_adapter);
     warn_if_text_differs("encoder.tier", old->encoder_tier, new->encoder_tier);
     warn_if(old->encoder_precision != new->encoder_precision, "encoder.precision");
     warn_if(old->encoder_dim != new->encoder_dim, "encoder.dim");
@@ -167,6 +166,36 @@ apply_log_level(const rp_config *config)
     rp_log_set_json(config->log_json);
 }
 
+static bool
+same_or_none(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+/* The adapter of the encoder in use: another folder, or other files in the same one. One that was
+ * written for the next start's encoder waits with it. */
+static void
+change_adapter(rp_server *server, const rp_config *config)
+{
+    rp_error error = { { 0 } };
+    bool changed;
+    if (!rp_cache_encoder(server->cache) || config->encoder_off)
+        return;
+    if (!same_or_none(server->first->encoder_model, config->encoder_model)) {
+        if (!same_or_none(server->site->config->encoder_adapter, config->encoder_adapter))
+            rp_log(RP_LOG_WARNING, "encoder.adapter changed in the configuration; it takes effect at "
+                                   "the next start, with encoder.model");
+        return;
+    }
+    const int64_t begun_us = rp_now_us();
+    if (rp_cache_adapt(server->cache, config->encoder_adapter, &changed, &error) != RP_OK)
+        rp_log(RP_LOG_ERROR, "the encoder's adapter stays as it was: %s", error.text);
+    else if (changed)
+        rp_log(RP_LOG_INFO, "the encoder's adapter was exchanged in %.1f ms: %s; stored prompts "
+                            "get new vectors in the background", (double)(rp_now_us() - begun_us) / 1e3,
+               config->encoder_adapter ? config->encoder_adapter : "none");
+}
+
 rp_status
 rp_server_reload(rp_server *server, const rp_config *config, rp_error *error)
 {
@@ -178,6 +207,7 @@ rp_server_reload(rp_server *server, const rp_config *config, rp_error *error)
         return status;
     warn_about_what_waits(server->site->config, config);
     apply_log_level(config);
+    change_adapter(server, config);
     if (rp_http_server_change(server->http, config->listen, config->tls_certificate,
                               config->tls_key, error) != RP_OK)
         rp_log(RP_LOG_ERROR, "the listener for clients stays as it was: %s", error->text);
@@ -359,6 +389,7 @@ rp_server_start(const rp_config *config, rp_server **out, rp_error *error)
     pthread_cond_init(&server->drained_changed, &attributes);
     pthread_condattr_destroy(&attributes);
     server->started_us = rp_clock_wall_us(&rp_clock_system);
+    server->first = rp_config_ref(config);
     apply_log_level(config);
     rp_error own = { { 0 } };
     const rp_status status = start_parts(server, config, error ? error : &own);
@@ -490,6 +521,7 @@ rp_server_stop(rp_server *server)
     rp_cache_close(server->cache);
     rp_access_log_free(server->log);
     rp_metrics_free(server->metrics);
+    rp_config_unref(server->first);
     pthread_cond_destroy(&server->drained_changed);
     pthread_mutex_destroy(&server->lock);
     free(server);
@@ -649,6 +681,9 @@ write_cache_gauges(rp_server *server, rp_buffer *out)
                      (unsigned long long)stats.recall_found,
                      (unsigned long long)stats.recall_missed,
                      (unsigned long long)stats.recall_missed_far);
+    rp_metrics_write_value(out, "reprise_reembed_waiting", "gauge",
+                           "Entries that an exchanged encoder has not looked at yet.", "",
+                           (double)stats.reembed_waiting);
     rp_metrics_write_value(out, "reprise_ready", "gauge", "1 when the index is loaded.", "",
                            stats.ready);
     rp_metrics_write_value(out, "reprise_semantic", "gauge", "1 when the semantic tier is on.", "",

@@ -76,6 +76,7 @@ struct rp_server {
     size_t worker_count, running_count;
     pthread_mutex_t lock;  /* site, has_drained, quiet_count */
     pthread_cond_t drained_changed;
+    const rp_config *first; /* a reference: what the encoder was opened with */
     rp_site *site;         /* a reference: the newest */
     bool has_drained;
     size_t quiet_count;    /* workers that hand nothing over any more */

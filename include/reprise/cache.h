@@ -170,6 +170,7 @@ typedef struct rp_cache_stats {
                                              and those that had not found the nearest */
     uint64_t recall_missed_far;           /* the same where it is below .8: no answer anyway */
     bool admission_paused;
+    uint64_t reembed_waiting; /* stored entries that an exchanged encoder has not looked at yet */
     char fingerprint[33]; /* of the encoder in use; "" without one */
 } rp_cache_stats;
 void rp_cache_stats_get(rp_cache *cache, rp_cache_stats *out);
@@ -201,6 +202,16 @@ RP_NODISCARD rp_status rp_cache_import_line(rp_cache *cache, rp_str line,
 typedef void rp_cache_progress(void *context, uint64_t done, uint64_t total);
 RP_NODISCARD rp_status rp_cache_reembed(rp_cache *cache, rp_cache_progress *progress, void *context,
                                         rp_error *error);
+
+/* Embed with this adapter (folder of a PEFT LoRA) from now on; NULL: with the encoder alone.
+ * Others may go on calling meanwhile: what they have begun ends with the encoder it began with.
+ * Stored entries answer their own repeats at once, and similar questions when the background has made
+ * their vectors anew (rp_cache_stats.reembed_waiting). *changed: it was not in use already; the
+ * files count, not their name. One thread at a time; not during rp_cache_reembed.
+ * Fails: as rp_encoder_adapt; RP_ERR_CORRUPT (it makes no vectors), RP_ERR_UNSUPPORTED (no
+ * encoder, read only), RP_ERR_IO; then all is as it was. */
+RP_NODISCARD rp_status rp_cache_adapt(rp_cache *cache, const char *adapter, bool *changed,
+                                      rp_error *error);
 
 #ifdef __cplusplus
 }

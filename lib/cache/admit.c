@@ -97,8 +97,8 @@ collides_with(rp_cache *cache, const rp_query *query, const rp_candidate *candid
     const rp_entry *entry =
         rp_store_get(cache->store, query->scope, candidate->id, RP_PART_VECTORS);
     bool collides = false;
-    if (entry && entry->mean && entry->window_count == 1 && entry->dim == query->dim &&
-        rp_cache_collides(cache, query->fuzzy,
+    if (entry && entry->mean && entry->encoder == query->space->tag && entry->window_count == 1 && entry->dim == query->dim &&
+        rp_cache_collides(query->space, query->fuzzy,
                           rp_templates_cut_stored(cache, &query->scope, entry->prompt,
                                                   entry->template_),
                           entry->mean, candidate->similarity, &collides) != RP_OK) {
@@ -157,8 +157,9 @@ draft_entry(const rp_query *query, const rp_admission *admission, rp_str scope_f
     memcpy(draft->user_hash, query->user_hash, sizeof draft->user_hash);
     memcpy(draft->metadata_hash, query->metadata_hash, sizeof draft->metadata_hash);
     if (!may_answer_similar(query)) {
-        draft->flags |= RP_ENTRY_EXACT_ONLY;
+        draft->flags |= RP_ENTRY_EXACT_ONLY | RP_ENTRY_APART;
     } else if (query->vectors) { /* without one the store flags it; reembed gives it one */
+        draft->encoder = query->space->tag;
         draft->dim = query->dim;
         draft->window_count = query->window_count;
         draft->template_ = query->template_;

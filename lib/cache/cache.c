@@ -25,7 +25,6 @@
 enum {
     SAVE_PERIOD_S = 60,  /* a guess: what a crash may cost in learned state */
     SEARCHERS = 16,
-    ENTRY_OVERHEAD = 64, /* bytes of an indexed vector besides its numbers; a guess */
     TTL_DEFAULT_S = 86400
 };
 #define MEMORY_DEFAULT ((uint64_t)2 << 30)
@@ -49,44 +48,57 @@ rp_cache_warn(rp_cache *cache, const char *format, ...)
 static rp_status
 embed_with_encoder(void *context, rp_str text, float *storage, rp_embedding *out, rp_error *error)
 {
-    const rp_cache *cache = context;
-    return rp_encoder_embed_windows(cache->encoder_lent, text, storage, out, error);
+    const rp_space *space = context;
+    return rp_encoder_embed_windows(space->encoder, text, storage, out, error);
 }
 
 static rp_status
 embed_many_with_encoder(void *context, const rp_str *texts, size_t count, float *out)
 {
-    const rp_cache *cache = context;
-    return rp_encoder_embed(cache->encoder_lent, texts, count, out, NULL, NULL);
+    const rp_space *space = context;
+    return rp_encoder_embed(space->encoder, texts, count, out, NULL, NULL);
 }
 
 static rp_status
 self_test_encoder(void *context, rp_error *error)
 {
-    const rp_cache *cache = context;
-    return rp_encoder_self_test(cache->encoder_lent, error);
+    const rp_space *space = context;
+    return rp_encoder_self_test(space->encoder, error);
 }
 
 static rp_status
 verify_with_model(void *context, rp_str prompt, rp_str stored, int64_t deadline_us, float *out)
 {
-    const rp_cache *cache = context;
+    const rp_cache *cache = ((const rp_space *)context)->cache;
     return rp_ask_verifier(cache->verifier, prompt, stored, cache->clock, deadline_us, out);
 }
 
-static void
-use_encoder(rp_cache *cache, const rp_encoder *encoder)
+void
+rp_embedder_of_encoder(rp_cache *cache, const rp_encoder *encoder, rp_embedder *out)
 {
     const rp_str fingerprint = rp_encoder_fingerprint(encoder);
-    cache->encoder_lent = encoder;
-    cache->embedder = (rp_embedder){ .dim = rp_encoder_dim(encoder),
-                                     .embed = embed_with_encoder,
-                                     .embed_many = embed_many_with_encoder,
-                                     .self_test = self_test_encoder,
-                                     .verify = cache->verifier ? verify_with_model : NULL,
-                                     .context = cache };
-    memcpy(cache->embedder.fingerprint, fingerprint.ptr,
+    *out = (rp_embedder){ .dim = rp_encoder_dim(encoder),
+                          .embed = embed_with_encoder,
+                          .embed_many = embed_many_with_encoder,
+                          .self_test = self_test_encoder,
+                          .verify = cache->verifier ? verify_with_model : NULL };
+    memcpy(out->fingerprint, fingerprint.ptr,
            RP_MIN(fingerprint.len, (size_t)RP_FINGERPRINT_SIZE));
+}
+
+/* At the opening: nobody embeds or searches yet. */
+static rp_status
+use_encoder(rp_cache *cache, rp_encoder *encoder, rp_error *error)
+{
+    rp_embedder embedder;
+    rp_space *space;
+    rp_embedder_of_encoder(cache, encoder, &embedder);
+    const rp_status status = rp_space_new(cache, &embedder, encoder, &space, error);
+    if (status != RP_OK)
+        return status;
+    rp_space_use(cache, space);
+    rp_space_sweep(cache);
+    return RP_OK;
 }
 
 /* Before the encoder. What is configured and cannot be had is an error, as with it. */
@@ -114,14 +126,24 @@ open_encoder(rp_cache *cache, const rp_cache_options *options, rp_precision prec
     if (options->encoder_options)
         with = *options->encoder_options;
     with.precision = precision;
-    rp_encoder *encoder;
-    status = rp_encoder_open(folder, &with, &encoder, error);
+    with.adapter = NULL; /* merged into a copy: the base stays, for other adapters */
+    rp_encoder *base, *encoder;
+    status = rp_encoder_open(folder, &with, &base, error);
     if (status != RP_OK)
         return status;
-    rp_encoder_close(cache->encoder);
-    cache->encoder = encoder;
-    use_encoder(cache, encoder);
-    return RP_OK;
+    if (options->encoder_options && options->encoder_options->adapter)
+        status = rp_encoder_adapt(base, options->encoder_options->adapter, &encoder, error);
+    else
+        encoder = rp_encoder_ref(base);
+    if (status != RP_OK) {
+        rp_encoder_close(base);
+        return status;
+    }
+    rp_encoder_close(cache->base);
+    cache->base = base;
+    status = use_encoder(cache, encoder, error);
+    rp_encoder_close(encoder);
+    return status;
 }
 
 static rp_precision
@@ -132,46 +154,26 @@ wanted_precision(const rp_cache_options *options)
 
 /* ---- store -------------------------------------------------------------------------- */
 
-void
-rp_cache_index_add(rp_cache *cache, rp_scope scope, rp_entry_id id, const float *vector)
-{
-    const rp_status status = rp_index_add(cache->index, scope, id, vector);
-    if (status != RP_OK && status != RP_ERR_EXISTS)
-        rp_cache_failed(cache, status == RP_ERR_LIMIT ? "index-full" : "index-add");
-}
-
 /* Committed: the index may have it, and never holds what the store lacks. */
 static void
 entry_added(void *context, const rp_entry *entry)
 {
     rp_cache *cache = context;
-    if (atomic_load(&cache->index_state) != RP_INDEX_NONE && entry->mean &&
-        entry->dim == cache->embedder.dim)
-        rp_cache_index_add(cache, rp_vector_scope(entry->scope, entry->template_), entry->id,
+    rp_space *space = rp_space_get(cache);
+    if (atomic_load(&space->index_state) != RP_INDEX_NONE && entry->mean &&
+        entry->encoder == space->tag && entry->dim == space->embedder.dim)
+        rp_space_index_add(space, rp_vector_scope(entry->scope, entry->template_), entry->id,
                            entry->mean);
+    rp_space_unref(space);
 }
 
-/* While the index is being built, the builder may be about to add what goes here: note
- * it, so that it is taken out again at the end. */
-static void
-note_removed_while_loading(rp_cache *cache, rp_entry_id id)
+void
+rp_cache_forget_similarities(rp_cache *cache, rp_entry_id id)
 {
-    pthread_mutex_lock(&cache->loading_lock);
-    if (atomic_load(&cache->index_state) == RP_INDEX_LOADING) {
-        if (cache->removed_count == cache->removed_capacity) {
-            const size_t capacity = cache->removed_capacity ? cache->removed_capacity * 2 : 256;
-            rp_entry_id *grown = realloc(cache->removed_loading, capacity * sizeof *grown);
-            if (grown) {
-                cache->removed_loading = grown;
-                cache->removed_capacity = capacity;
-            }
-        }
-        if (cache->removed_count < cache->removed_capacity)
-            cache->removed_loading[cache->removed_count++] = id;
-        else
-            cache->removed_lost = true;
-    }
-    pthread_mutex_unlock(&cache->loading_lock);
+    pthread_mutex_lock(&cache->deciders_lock);
+    for (rp_named_decider *each = cache->deciders; each; each = each->next)
+        rp_decider_forget(each->decider, id);
+    pthread_mutex_unlock(&cache->deciders_lock);
 }
 
 static void
@@ -179,27 +181,24 @@ entry_removed(void *context, rp_entry_id id, rp_scope scope)
 {
     rp_cache *cache = context;
     (void)scope;
-    if (cache->index) {
-        note_removed_while_loading(cache, id);
-        rp_index_remove(cache->index, id);
-    }
-    pthread_mutex_lock(&cache->deciders_lock);
-    for (rp_named_decider *each = cache->deciders; each; each = each->next)
-        rp_decider_forget(each->decider, id);
-    pthread_mutex_unlock(&cache->deciders_lock);
+    rp_space *space = rp_space_get(cache);
+    rp_space_removed(space, id);
+    rp_space_unref(space);
+    rp_cache_forget_similarities(cache, id);
 }
 
 static rp_status
 open_store(rp_cache *cache, const rp_cache_options *options, uint64_t memory_max, rp_error *error)
 {
-    const bool embeds = cache->embedder.embed != NULL;
+    const rp_embedder *embedder = &cache->space->embedder;
+    const bool embeds = embedder->embed != NULL;
     const rp_store_options with = {
         .folder = options->folder,
         .disk_max = options->disk_max,
         .memory_max = memory_max / 2, /* the other half is the index's */
         .share_max = options->share_max,
-        .fingerprint = embeds ? cache->embedder.fingerprint : NULL,
-        .dim = embeds ? cache->embedder.dim : 0,
+        .fingerprint = embeds ? embedder->fingerprint : NULL,
+        .dim = embeds ? embedder->dim : 0,
         .read_only = options->read_only,
         .clock = cache->clock,
         .events = { entry_added, entry_removed, cache },
@@ -214,13 +213,13 @@ match_precision(rp_cache *cache, const rp_cache_options *options, uint64_t memor
                 rp_error *error)
 {
     const rp_precision classes[] = { RP_PRECISION_F32, RP_PRECISION_BF16, RP_PRECISION_INT8 };
-    const rp_precision first = rp_encoder_precision(cache->encoder);
+    const rp_precision first = rp_encoder_precision(cache->base);
     char wanted[RP_FINGERPRINT_SIZE + 1];
     snprintf(wanted, sizeof wanted, "%s", rp_store_fingerprint(cache->store));
     for (size_t i = 0; i < RP_COUNT(classes); i++) {
         if (classes[i] == first || open_encoder(cache, options, classes[i], NULL) != RP_OK)
             continue;
-        if (strcmp(cache->embedder.fingerprint, wanted) == 0) {
+        if (strcmp(cache->space->embedder.fingerprint, wanted) == 0) {
             rp_store_close(cache->store);
             cache->store = NULL;
             return open_store(cache, options, memory_max, error);
@@ -231,38 +230,6 @@ match_precision(rp_cache *cache, const rp_cache_options *options, uint64_t memor
 
 /* ---- index -------------------------------------------------------------------------- */
 
-static bool
-load_vector(void *context, rp_entry_id id, rp_scope scope, const float *mean, size_t dim)
-{
-    rp_cache *cache = context;
-    if (dim == cache->embedder.dim)
-        rp_cache_index_add(cache, scope, id, mean);
-    atomic_fetch_add_explicit(&cache->vectors_loaded, 1, memory_order_relaxed);
-    pthread_mutex_lock(&cache->keeper_lock);
-    const bool stops = cache->keeper_stops;
-    pthread_mutex_unlock(&cache->keeper_lock);
-    return !stops;
-}
-
-static void
-load_index(rp_cache *cache)
-{
-    rp_error error = { { 0 } };
-    const rp_status status = rp_store_walk_vectors(cache->store, load_vector, cache, &error);
-    if (status != RP_OK) {
-        rp_cache_failed(cache, "index-load");
-        rp_cache_warn(cache, "the index could not be loaded whole: %s", error.text);
-    }
-    pthread_mutex_lock(&cache->loading_lock);
-    for (size_t i = 0; i < cache->removed_count; i++)
-        rp_index_remove(cache->index, cache->removed_loading[i]);
-    free(cache->removed_loading);
-    cache->removed_loading = NULL;
-    cache->removed_count = cache->removed_capacity = 0;
-    atomic_store(&cache->index_state, RP_INDEX_READY);
-    pthread_mutex_unlock(&cache->loading_lock);
-}
-
 rp_status
 rp_cache_index_reload(rp_cache *cache, rp_error *error)
 {
@@ -270,25 +237,10 @@ rp_cache_index_reload(rp_cache *cache, rp_error *error)
         return RP_OK;
     if (!rp_store_vectors_usable(cache->store))
         return rp_fail(error, RP_ERR_STALE, "the store's vectors are still of another encoder");
-    atomic_store(&cache->index_state, RP_INDEX_LOADING);
-    load_index(cache);
-    return RP_OK;
-}
-
-static rp_status
-make_index(rp_cache *cache, const rp_cache_options *options, uint64_t memory_max, rp_error *error)
-{
-    const uint64_t per_vector = cache->embedder.dim * sizeof(float) + ENTRY_OVERHEAD;
-    const uint64_t by_memory = RP_MAX(memory_max / 2 / per_vector, (uint64_t)1024);
-    const rp_index_options with = {
-        .dim = cache->embedder.dim,
-        .count_max = options->entries_max ? options->entries_max : (size_t)by_memory,
-        .searchers_max = options->searchers_max ? options->searchers_max : SEARCHERS,
-    };
-    const rp_status status = rp_index_new(&with, &cache->index);
-    if (status != RP_OK || !rp_recall_init(&cache->recall, with.dim))
-        return rp_fail(error, status ? status : RP_ERR_NOMEM,
-                       "cannot make an index of %zu vectors of %zu numbers", with.count_max, with.dim);
+    rp_space *space = rp_space_get(cache);
+    atomic_store(&space->index_state, RP_INDEX_LOADING);
+    rp_space_load(space);
+    rp_space_unref(space);
     return RP_OK;
 }
 
@@ -296,11 +248,11 @@ make_index(rp_cache *cache, const rp_cache_options *options, uint64_t memory_max
 static bool
 vectors_are_sound(rp_cache *cache)
 {
-    if (!cache->embedder.embed)
+    const rp_embedder *embedder = &cache->space->embedder;
+    if (!embedder->embed)
         return false;
     rp_error error = { { 0 } };
-    if (cache->embedder.self_test &&
-        cache->embedder.self_test(cache->embedder.context, &error) != RP_OK) {
+    if (embedder->self_test && embedder->self_test(embedder->context, &error) != RP_OK) {
         rp_cache_failed(cache, "self-test");
         rp_cache_warn(cache, "the encoder fails its self-test (%s): serving the exact tier only",
                       error.text);
@@ -311,7 +263,7 @@ vectors_are_sound(rp_cache *cache)
         rp_cache_warn(cache,
                       "the stored vectors were made by another encoder (%.32s, in use %.32s): "
                       "serving the exact tier only; `reprise reembed` makes them anew",
-                      rp_store_fingerprint(cache->store), cache->embedder.fingerprint);
+                      rp_store_fingerprint(cache->store), embedder->fingerprint);
         return false;
     }
     return true;
@@ -449,13 +401,18 @@ static void *
 keep(void *context)
 {
     rp_cache *cache = context;
-    if (atomic_load(&cache->index_state) == RP_INDEX_LOADING)
-        load_index(cache);
+    rp_space *first = rp_space_get(cache);
+    if (cache->keeper_loads)
+        rp_space_load(first);
+    rp_space_unref(first);
     while (wait_for_next_save(cache)) {
+        rp_space_sweep(cache);
         if (rp_cache_save(cache, NULL) != RP_OK)
             continue; /* counted; tried again after the next period */
-        if (cache->index)
-            rp_recall_check(&cache->recall, cache->index);
+        rp_space *space = rp_space_get(cache);
+        if (space->index)
+            rp_recall_check(&space->recall, space->index);
+        rp_space_unref(space);
     }
     return NULL;
 }
@@ -484,6 +441,10 @@ take_options(rp_cache *cache, const rp_cache_options *options, const rp_clock *c
     cache->mode = options->mode;
     cache->judge = options->judge;
     cache->read_only = options->read_only;
+    cache->index_options = (rp_index_options){
+        .count_max = options->entries_max,
+        .searchers_max = options->searchers_max ? options->searchers_max : SEARCHERS,
+    };
     cache->warn = options->warn;
     cache->warn_context = options->warn_context;
     const uint64_t ttl = options->ttl_seconds ? options->ttl_seconds : TTL_DEFAULT_S;
@@ -500,29 +461,40 @@ static rp_status
 choose_embedder(rp_cache *cache, const rp_cache_options *options, const rp_embedder *embedder,
                 rp_error *error)
 {
-    if (embedder) {
-        cache->embedder = *embedder;
-        return RP_OK;
+    if (!embedder && options->encoder) {
+        cache->base = rp_encoder_ref((rp_encoder *)(uintptr_t)options->encoder);
+        return use_encoder(cache, cache->base, error);
     }
-    if (options->encoder) {
-        use_encoder(cache, options->encoder);
-        return RP_OK;
-    }
-    if (options->model)
+    if (!embedder && options->model)
         return open_encoder(cache, options, wanted_precision(options), error);
-    return RP_OK; /* exact tier only, as asked */
+    /* Else exact tier only, as asked. */
+    return rp_space_new(cache, embedder, NULL, &cache->space, error);
+}
+
+/* An exchange of the encoder that was cut off goes on. */
+static rp_status
+start_renewer(rp_cache *cache, const rp_cache_options *options, rp_error *error)
+{
+    if (options->read_only || !options->load_in_background || !rp_renewer_is_due(cache))
+        return RP_OK;
+    return rp_renewer_start(cache, error);
 }
 
 static rp_status
 start(rp_cache *cache, const rp_cache_options *options, rp_error *error)
 {
     if (vectors_are_sound(cache)) {
+        rp_space *space = cache->space;
         rp_store_stats stats;
         rp_store_stats_get(cache->store, &stats);
-        atomic_store(&cache->vectors_expected, stats.entries);
-        atomic_store(&cache->index_state, RP_INDEX_LOADING);
+        atomic_store(&space->vectors_expected, stats.entries);
+        atomic_store(&space->index_state, RP_INDEX_LOADING);
         if (!options->load_in_background)
-            load_index(cache);
+            rp_space_load(space);
+        const rp_status status = start_renewer(cache, options, error);
+        if (status != RP_OK)
+            return status;
+        cache->keeper_loads = options->load_in_background && !cache->renewer_runs;
     }
     if (!options->read_only || options->load_in_background) {
         if (pthread_create(&cache->keeper, NULL, keep, cache) != 0)
@@ -539,7 +511,7 @@ rp_cache_open_with(const rp_cache_options *options, const rp_embedder *embedder,
     rp_cache *cache = calloc(1, sizeof *cache);
     if (!cache)
         return rp_fail(error, RP_ERR_NOMEM, "no memory for a cache");
-    pthread_mutex_init(&cache->loading_lock, NULL);
+    pthread_mutex_init(&cache->space_lock, NULL);
     pthread_mutex_init(&cache->deciders_lock, NULL);
     pthread_mutex_init(&cache->keeper_lock, NULL);
     pthread_mutex_init(&cache->recent_lock, NULL);
@@ -557,15 +529,13 @@ rp_cache_open_with(const rp_cache_options *options, const rp_embedder *embedder,
         status = take_options(cache, options, clock, error);
     if (status == RP_OK)
         status = open_verifier(cache, options, error);
+    /* Before the store, whose writer may report a removal as soon as it runs. The index stays
+     * empty and unused if the vectors turn out not to be comparable. */
     if (status == RP_OK)
         status = choose_embedder(cache, options, embedder, error);
-    /* Before the store, whose writer may report a removal as soon as it runs. It stays
-     * empty and unused if the vectors turn out not to be comparable. */
-    if (status == RP_OK && cache->embedder.embed)
-        status = make_index(cache, options, memory_max, error);
     if (status == RP_OK)
         status = open_store(cache, options, memory_max, error);
-    if (status == RP_OK && cache->encoder && wanted_precision(options) == RP_PRECISION_AUTO &&
+    if (status == RP_OK && cache->base && !options->encoder && wanted_precision(options) == RP_PRECISION_AUTO &&
         !rp_store_vectors_usable(cache->store))
         status = match_precision(cache, options, memory_max, error);
     if (status == RP_OK)
@@ -595,6 +565,7 @@ rp_cache_close(rp_cache *cache)
     if (!cache)
         return;
     stop_keeper(cache);
+    rp_renewer_stop(cache);
     if (cache->store && rp_cache_save(cache, NULL) != RP_OK)
         rp_cache_warn(cache, "what the policies learned since the last save is lost");
     rp_store_close(cache->store);
@@ -605,11 +576,9 @@ rp_cache_close(rp_cache *cache)
         free(cache->deciders);
         cache->deciders = next;
     }
-    rp_recall_fini(&cache->recall);
-    rp_index_free(cache->index);
-    rp_encoder_close(cache->encoder);
+    rp_spaces_fini(cache);
+    rp_encoder_close(cache->base);
     rp_verifier_close(cache->verifier);
-    free(cache->removed_loading);
     free(cache->recent_entries);
     free(cache->recent_requests);
     pthread_cond_destroy(&cache->keeper_wakes);
@@ -617,7 +586,7 @@ rp_cache_close(rp_cache *cache)
     pthread_mutex_destroy(&cache->recent_lock);
     pthread_mutex_destroy(&cache->keeper_lock);
     pthread_mutex_destroy(&cache->deciders_lock);
-    pthread_mutex_destroy(&cache->loading_lock);
+    pthread_mutex_destroy(&cache->space_lock);
     free(cache);
 }
 
@@ -632,28 +601,46 @@ rp_cache_store_of(rp_cache *cache)
 const rp_encoder *
 rp_cache_encoder(rp_cache *cache)
 {
-    return cache->encoder_lent;
+    return cache->base;
+}
+
+rp_encoder *
+rp_cache_encoder_ref(rp_cache *cache)
+{
+    rp_space *space = rp_space_get(cache);
+    rp_encoder *encoder = space->encoder ? rp_encoder_ref(space->encoder) : NULL;
+    rp_space_unref(space);
+    return encoder;
+}
+
+static int
+index_state(rp_cache *cache)
+{
+    rp_space *space = rp_space_get(cache);
+    const int state = atomic_load(&space->index_state);
+    rp_space_unref(space);
+    return state;
 }
 
 bool
 rp_cache_semantic(rp_cache *cache)
 {
-    return atomic_load(&cache->index_state) == RP_INDEX_READY;
+    return index_state(cache) == RP_INDEX_READY;
 }
 
 bool
 rp_cache_ready(rp_cache *cache)
 {
-    return atomic_load(&cache->index_state) != RP_INDEX_LOADING;
+    return index_state(cache) != RP_INDEX_LOADING;
 }
 
 static double
-loaded_share(rp_cache *cache)
+loaded_share(const rp_space *space)
 {
-    if (rp_cache_ready(cache))
+    if (atomic_load(&space->index_state) != RP_INDEX_LOADING)
         return 1;
-    const double expected = (double)atomic_load(&cache->vectors_expected);
-    const double loaded = (double)atomic_load(&cache->vectors_loaded);
+    const double expected = (double)atomic_load(&space->vectors_expected);
+    const double loaded = (double)atomic_load(&space->vectors_loaded);
     return expected > 0 ? fmin(loaded / expected, 1) : 0;
 }
 
@@ -661,14 +648,15 @@ void
 rp_cache_stats_get(rp_cache *cache, rp_cache_stats *out)
 {
     rp_store_stats store;
+    rp_space *space = rp_space_get(cache);
     rp_store_stats_get(cache->store, &store);
     *out = (rp_cache_stats){
         .ready = rp_cache_ready(cache),
         .semantic = rp_cache_semantic(cache),
-        .loaded_share = loaded_share(cache),
+        .loaded_share = loaded_share(space),
         .entries = store.entries,
-        .vectors = cache->index ? rp_index_count(cache->index) : 0,
-        .index_bytes = cache->index ? rp_index_size_bytes(cache->index) : 0,
+        .vectors = space->index ? rp_index_count(space->index) : 0,
+        .index_bytes = space->index ? rp_index_size_bytes(space->index) : 0,
         .disk_bytes = store.disk_bytes,
         .disk_max = store.disk_max,
         .memory_bytes = store.memory_bytes,
@@ -687,15 +675,17 @@ rp_cache_stats_get(rp_cache *cache, rp_cache_stats *out)
         .failures = atomic_load(&cache->failures),
         .outcomes_right = atomic_load(&cache->outcomes_right),
         .outcomes_wrong = atomic_load(&cache->outcomes_wrong),
-        .recall_found = atomic_load(&cache->recall.found),
-        .recall_missed = atomic_load(&cache->recall.missed),
-        .recall_missed_far = atomic_load(&cache->recall.missed_far),
+        .recall_found = atomic_load(&space->recall.found),
+        .recall_missed = atomic_load(&space->recall.missed),
+        .recall_missed_far = atomic_load(&space->recall.missed_far),
         .admission_paused = store.admission_paused,
+        .reembed_waiting = atomic_load(&cache->renewal_waiting),
     };
     pthread_mutex_lock(&cache->deciders_lock);
     for (rp_named_decider *each = cache->deciders; each; each = each->next)
         out->policy_bytes += rp_decider_size_bytes(each->decider);
     pthread_mutex_unlock(&cache->deciders_lock);
-    if (cache->embedder.embed)
-        memcpy(out->fingerprint, cache->embedder.fingerprint, RP_FINGERPRINT_SIZE);
+    if (space->embedder.embed)
+        memcpy(out->fingerprint, space->embedder.fingerprint, RP_FINGERPRINT_SIZE);
+    rp_space_unref(space);
 }

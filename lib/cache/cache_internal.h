@@ -86,6 +86,24 @@ enum { RP_COLLISION_SLOTS = 4096 };
 
 typedef enum rp_index_state { RP_INDEX_NONE, RP_INDEX_LOADING, RP_INDEX_READY } rp_index_state;
 
+/* What belongs to one encoder (space.c). Whoever has begun with a space ends with it. */
+typedef struct rp_space {
+    atomic_int refs;
+    rp_cache *cache;
+    rp_encoder *encoder;   /* referenced; NULL: the embedder is a test's, or there is none */
+    rp_embedder embedder;  /* .embed NULL: there is none */
+    uint64_t tag;          /* rp_entry.encoder of the vectors it makes; 0: none */
+    rp_index *index;       /* owned; NULL: there is none */
+    rp_recall recall;      /* of the index */
+    _Atomic int index_state; /* rp_index_state */
+    _Atomic uint64_t vectors_loaded, vectors_expected;
+    pthread_mutex_t loading_lock; /* leaf; guards the three below, and the change to ready */
+    rp_entry_id *removed;  /* ids removed while the index is being filled from the store */
+    size_t removed_count, removed_capacity;
+    size_t fillers;        /* who does that now */
+    struct rp_space *retired; /* the next of cache->retired */
+} rp_space;
+
 struct rp_cache {
     uint64_t memory_max; /* as configured: half for the store, half for the index */
     const rp_clock *clock;
@@ -98,20 +116,16 @@ struct rp_cache {
     void *warn_context;
 
     rp_store *store;
-    rp_encoder *encoder;            /* owned, or NULL */
-    const rp_encoder *encoder_lent; /* the one in use, owned or not */
     rp_verifier *verifier;          /* owned, or NULL */
-    rp_embedder embedder;           /* .embed NULL: there is none */
-    rp_index *index;                /* NULL: there is none */
-
-    rp_recall recall;               /* of the index */
-
-    _Atomic int index_state;        /* rp_index_state */
-    _Atomic uint64_t vectors_loaded, vectors_expected;
-    pthread_mutex_t loading_lock;   /* leaf; guards the two below */
-    rp_entry_id *removed_loading;   /* ids removed while the index is being built */
-    size_t removed_count, removed_capacity;
-    bool removed_lost;              /* no memory to note one: the search filters it anyway */
+    rp_encoder *base;               /* referenced, or NULL: the encoder without an adapter */
+    rp_index_options index_options; /* as asked for: no dim, count_max 0 for what memory holds */
+    pthread_mutex_t space_lock;     /* leaf; guards the two below */
+    rp_space *space;                /* a reference: the one in use; never NULL once open */
+    rp_space *retired;              /* a reference each: until nobody else has one */
+    pthread_t renewer;              /* gives stored entries vectors of an exchanged encoder */
+    bool renewer_runs;              /* whoever opens, exchanges and closes: one thread at a time */
+    _Atomic bool renewer_stops;
+    _Atomic uint64_t renewal_waiting; /* entries not yet looked at; a figure */
 
     pthread_mutex_t deciders_lock;  /* rank: deciders; above decider */
     rp_named_decider *deciders;
@@ -119,7 +133,7 @@ struct rp_cache {
     _Atomic bool learned;           /* since the last save; partner: rp_cache_save */
 
     pthread_t keeper;               /* loads the index, then saves state now and then */
-    bool keeper_runs;
+    bool keeper_runs, keeper_loads;
     pthread_mutex_t keeper_lock;    /* leaf; guards keeper_stops */
     pthread_cond_t keeper_wakes;
     bool keeper_stops;
@@ -137,6 +151,37 @@ struct rp_cache {
     _Atomic uint64_t hits_exact, hits_semantic, misses, bypasses, shadow_hits;
     _Atomic uint64_t stored, not_stored, failures, outcomes_right, outcomes_wrong;
 };
+
+/* The space in use, with a reference. */
+rp_space *rp_space_get(rp_cache *cache);
+rp_space *rp_space_ref(rp_space *space);
+void rp_space_unref(rp_space *space); /* NULL is fine */
+bool rp_space_is_current(rp_cache *cache, const rp_space *space);
+/* With an empty index if there is an embedder. `encoder` is referenced, may be NULL. */
+RP_NODISCARD rp_status rp_space_new(rp_cache *cache, const rp_embedder *embedder,
+                                    rp_encoder *encoder, rp_space **out, rp_error *error);
+/* Put it in the place of the one in use; takes the reference over. */
+void rp_space_use(rp_cache *cache, rp_space *space);
+/* Free exchanged spaces that nobody uses any more. Not on a loop. */
+void rp_space_sweep(rp_cache *cache);
+void rp_spaces_fini(rp_cache *cache);
+/* Put an entry's vector into the index; EXISTS is fine. */
+void rp_space_index_add(rp_space *space, rp_scope scope, rp_entry_id id, const float *vector);
+void rp_space_removed(rp_space *space, rp_entry_id id); /* the store is about to remove it */
+/* Fill the index with what the store shows; then it is in use. */
+void rp_space_load(rp_space *space);
+/* What an encoder is to the stages; for rp_space_new, which sets the context. */
+void rp_embedder_of_encoder(rp_cache *cache, const rp_encoder *encoder, rp_embedder *out);
+/* Change to another embedder of the same dim (the core of rp_cache_adapt). */
+RP_NODISCARD rp_status rp_cache_exchange(rp_cache *cache, const rp_embedder *embedder,
+                                         rp_encoder *encoder, rp_error *error);
+bool rp_renewer_is_due(rp_cache *cache); /* it was under way when the store was closed */
+RP_NODISCARD rp_status rp_renewer_start(rp_cache *cache, rp_error *error);
+void rp_renewer_stop(rp_cache *cache);
+/* What policies know of this entry's similarities is over. */
+void rp_cache_forget_similarities(rp_cache *cache, rp_entry_id id);
+/* No feedback for look-ups that were made before. */
+void rp_cache_forget_recent(rp_cache *cache);
 
 /* Open with an embedder and a clock of the caller's (tests). `embedder` NULL: as the
  * options say; clock NULL: the system's. */
@@ -173,13 +218,11 @@ void rp_templates_fini(rp_cache *cache);
 /* Is `stored` near `question` only because of what was added to it? `vector` is the
  * question's, of one window. Embeds at most RP_COLLISION_VARIANTS_MAX short texts, unless the
  * lexical part says no or the pair was asked about before. Fails as the encoder does. */
-RP_NODISCARD rp_status rp_cache_collides(rp_cache *cache, rp_str stored, rp_str question,
+RP_NODISCARD rp_status rp_cache_collides(rp_space *space, rp_str stored, rp_str question,
                                          const float *vector, float similarity, bool *out);
 
 /* Remember a look-up that hit, for feedback by entry. */
 void rp_remember_hit(rp_cache *cache, const rp_query *query);
-/* Put an entry's vector into the index; EXISTS is fine. */
-void rp_cache_index_add(rp_cache *cache, rp_scope scope, rp_entry_id id, const float *vector);
 
 /* A library request as the stages want it: parsed, with a caller and default rules. The
  * parts lie in `arena`. */

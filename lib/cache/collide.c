@@ -38,20 +38,21 @@ embed_variants(void *context, const rp_str *texts, size_t count, float *out)
 }
 
 rp_status
-rp_cache_collides(rp_cache *cache, rp_str stored, rp_str question, const float *vector,
+rp_cache_collides(rp_space *space, rp_str stored, rp_str question, const float *vector,
                   float similarity, bool *out)
 {
-    const uint64_t hash = rp_hash64_seeded(stored, rp_hash64(question)) | 2; /* 0 is free */
-    _Atomic uint64_t *slot = &cache->collisions[hash / 4 % RP_COLLISION_SLOTS];
+    /* 0 is free; another encoder may say otherwise. */
+    const uint64_t hash = rp_hash64_seeded(stored, rp_hash64_seeded(question, space->tag)) | 2;
+    _Atomic uint64_t *slot = &space->cache->collisions[hash / 4 % RP_COLLISION_SLOTS];
     const uint64_t known = atomic_load_explicit(slot, memory_order_relaxed);
     if ((known | 1) == (hash | 1)) {
         *out = known & 1;
         return RP_OK;
     }
-    if (!cache->embedder.embed)
+    if (!space->embedder.embed)
         return RP_ERR_UNSUPPORTED;
-    const rp_status status = rp_ask_collision(stored, question, vector, cache->embedder.dim,
-                                              similarity, embed_variants, &cache->embedder, out);
+    const rp_status status = rp_ask_collision(stored, question, vector, space->embedder.dim,
+                                              similarity, embed_variants, &space->embedder, out);
     if (status == RP_OK)
         atomic_store_explicit(slot, (hash & ~UINT64_C(1)) | *out, memory_order_relaxed);
     return status;

@@ -147,28 +147,31 @@ rp_cache_flush(rp_cache *cache, rp_str tenant, size_t *removed, rp_error *error)
 
 /* Vectors of one entry anew. False: it has none to make, or they could not be made. */
 static bool
-reembed_entry(rp_cache *cache, const rp_place *place, float *storage)
+reembed_entry(rp_space *space, const rp_place *place, float *storage)
 {
+    rp_cache *cache = space->cache;
+    const rp_embedder *embedder = &space->embedder;
     const rp_entry *entry = rp_store_get(cache->store, place->scope, place->id, 0);
     if (!entry)
         return false;
     /* An entry without a vector may have been stored while there was no encoder: give it
-     * one. Only those that have no fuzzy part can never have one. */
-    const bool wanted = entry->prompt.len > 0;
+     * one. Only those that have no fuzzy part can never have one, or must not. */
+    const bool wanted = entry->prompt.len > 0 && !(entry->flags & RP_ENTRY_APART);
     /* As it was embedded, if its template is known by now. If not it goes whole into a scope of
      * cut prompts, where it resembles nothing. */
     const rp_str fuzzy =
         rp_templates_cut_stored(cache, &place->scope, entry->prompt, entry->template_);
     rp_embedding embedding;
-    const rp_status status = wanted ? cache->embedder.embed(cache->embedder.context, fuzzy,
-                                                            storage, &embedding, NULL)
-                                    : RP_ERR_UNSUPPORTED;
-    bool done = status == RP_OK && rp_store_vectors_replace(cache->store, place->id, cache->embedder.dim,
-                                            embedding.window_count, embedding.windows,
-                                            embedding.mean) == RP_OK;
+    const rp_status status =
+        wanted ? embedder->embed(embedder->context, fuzzy, storage, &embedding, NULL)
+               : RP_ERR_UNSUPPORTED;
+    const bool done = status == RP_OK &&
+                      rp_store_vectors_replace(cache->store, place->id, space->tag, embedder->dim,
+                                               embedding.window_count, embedding.windows,
+                                               embedding.mean) == RP_OK;
     if (done && rp_cache_semantic(cache)) {
-        rp_index_remove(cache->index, place->id);
-        rp_cache_index_add(cache, rp_vector_scope(place->scope, entry->template_), place->id,
+        rp_index_remove(space->index, place->id);
+        rp_space_index_add(space, rp_vector_scope(place->scope, entry->template_), place->id,
                            embedding.mean);
     }
     if (wanted && !done && status != RP_ERR_LIMIT) /* too long: exact tier only, as before */
@@ -177,10 +180,12 @@ reembed_entry(rp_cache *cache, const rp_place *place, float *storage)
     return done;
 }
 
-rp_status
-rp_cache_reembed(rp_cache *cache, rp_cache_progress *progress, void *context, rp_error *error)
+/* The space is the caller's. */
+static rp_status
+reembed_all(rp_space *space, rp_cache_progress *progress, void *context, rp_error *error)
 {
-    const rp_embedder *embedder = &cache->embedder;
+    rp_cache *cache = space->cache;
+    const rp_embedder *embedder = &space->embedder;
     if (!embedder->embed)
         return rp_fail(error, RP_ERR_UNSUPPORTED, "there is no encoder to embed with");
     if (cache->read_only)
@@ -199,7 +204,7 @@ rp_cache_reembed(rp_cache *cache, rp_cache_progress *progress, void *context, rp
     /* The store shows new vectors only after the fingerprint was set: cut off half-way,
      * it is as it was. */
     for (size_t i = 0; status == RP_OK && i < places.count; i++) {
-        reembed_entry(cache, &places.items[i], storage);
+        reembed_entry(space, &places.items[i], storage);
         if (progress)
             progress(context, i + 1, places.count);
     }
@@ -211,4 +216,13 @@ rp_cache_reembed(rp_cache *cache, rp_cache_progress *progress, void *context, rp
         return rp_fail(error, status, "the vectors could not be made anew: %s",
                        rp_status_name(status));
     return rp_cache_index_reload(cache, error);
+}
+
+rp_status
+rp_cache_reembed(rp_cache *cache, rp_cache_progress *progress, void *context, rp_error *error)
+{
+    rp_space *space = rp_space_get(cache);
+    const rp_status status = reembed_all(space, progress, context, error);
+    rp_space_unref(space);
+    return status;
 }

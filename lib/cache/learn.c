@@ -296,6 +296,15 @@ recall(rp_cache *cache, rp_recent *table, uint64_t name, rp_str tenant, rp_recen
 }
 
 void
+rp_cache_forget_recent(rp_cache *cache)
+{
+    pthread_mutex_lock(&cache->recent_lock);
+    for (size_t i = 0; i < RP_RECENT_SLOTS; i++)
+        cache->recent_entries[i].has_outcome = cache->recent_requests[i].has_outcome = false;
+    pthread_mutex_unlock(&cache->recent_lock);
+}
+
+void
 rp_remember_hit(rp_cache *cache, const rp_query *query)
 {
     if (query->result.entry)

@@ -294,6 +294,7 @@ rp_status
 rp_admit_and_wait(rp_cache *cache, rp_query *query, rp_admission *admission, rp_entry_id *id,
                   rp_error *error)
 {
+    rp_query_follow(cache, query);
     if (query->tier == RP_TIER_SEMANTIC && rp_cache_semantic(cache) && !query->vectors &&
         rp_query_embed(cache, query) != RP_OK)
         rp_cache_failed(cache, "embed"); /* too long, or broken: kept for the exact tier */

@@ -165,6 +165,8 @@ rp_query_fini(rp_query *query)
     release_work(query);
     free(query->vectors);
     query->vectors = NULL;
+    rp_space_unref(query->space);
+    query->space = NULL;
 }
 
 static void
@@ -275,8 +277,7 @@ prepare_scope(rp_cache *cache, rp_query *query)
         return status;
     query->key = rp_key_of(query->scope, request);
     query->stratum = rp_stratum_of(caller, request->model,
-                                   rp_str_of(cache->embedder.embed ? cache->embedder.fingerprint
-                                                                   : ""));
+                                   rp_str_of(query->space->embedder.fingerprint));
     return RP_OK;
 }
 
@@ -299,6 +300,8 @@ rp_query_prepare(rp_cache *cache, rp_query *query)
     const rp_request *request = query->request;
     const rp_controls *controls = &query->controls;
     const rp_caller *caller = &query->caller;
+    rp_space_unref(query->space);
+    query->space = rp_space_get(cache);
     query->now = rp_clock_wall_us(cache->clock);
     query->fuzzy = request->prompt;
     query->template_ = 0;
@@ -344,7 +347,8 @@ rp_query_prepare(rp_cache *cache, rp_query *query)
     query->words_known = false;
     query->may_read = !controls->no_read;
     query->may_write = !controls->no_write && !cache->read_only;
-    if (query->rules.templates && query->tier == RP_TIER_SEMANTIC && cache->embedder.embed)
+    if (query->rules.templates && query->tier == RP_TIER_SEMANTIC &&
+        query->space->embedder.embed)
         rp_templates_cut(cache, &query->scope, request->prompt, &query->fuzzy, &query->template_);
     if (!query->may_read) {
         query->result.outcome = RP_LOOKUP_REFRESH;
@@ -449,8 +453,9 @@ go_on_after_exact(rp_cache *cache, rp_query *query)
         end_miss(cache, query, "text-size");
         return;
     }
-    if (!rp_cache_semantic(cache)) {
-        end_miss(cache, query, rp_cache_ready(cache) ? "exact-only" : "loading");
+    const int index_state = atomic_load(&query->space->index_state);
+    if (index_state != RP_INDEX_READY) {
+        end_miss(cache, query, index_state == RP_INDEX_LOADING ? "loading" : "exact-only");
         return;
     }
     if (rp_str_equal(rp_decider_name(query->rules.decider), RP_STR("exact"))) {
@@ -514,12 +519,43 @@ rp_lookup_cold(rp_cache *cache, rp_query *query)
 
 /* ---- embed ------------------------------------------------------------------------- */
 
+const rp_encoder *
+rp_query_encoder(const rp_query *query)
+{
+    return query->space ? query->space->encoder : NULL;
+}
+
+static void
+drop_vectors(rp_query *query)
+{
+    free(query->vectors);
+    query->vectors = NULL;
+    query->mean = query->windows = NULL;
+    query->dim = query->window_count = 0;
+}
+
+void
+rp_query_follow(rp_cache *cache, rp_query *query)
+{
+    if (!query->space || rp_space_is_current(cache, query->space))
+        return;
+    rp_space_unref(query->space);
+    query->space = rp_space_get(cache);
+    drop_vectors(query);
+    query->drive = NULL; /* nothing to be learned from the old similarities */
+    query->collides = false;
+    query->stratum = rp_stratum_of(&query->caller, query->request->model,
+                                   rp_str_of(query->space->embedder.fingerprint));
+}
+
 rp_status
 rp_query_embedding(rp_cache *cache, rp_query *query, const rp_embedding *embedding,
                    int64_t embed_us)
 {
-    const size_t dim = cache->embedder.dim, count = embedding->window_count;
-    if (!cache->embedder.embed || count == 0 || count > RP_WINDOWS_MAX)
+    const rp_embedder *embedder = &query->space->embedder;
+    const size_t dim = embedder->dim, count = embedding->window_count;
+    (void)cache;
+    if (!embedder->embed || count == 0 || count > RP_WINDOWS_MAX)
         return RP_ERR_INVALID;
     const size_t rows = count == 1 ? 1 : count + 1;
     float *storage = malloc(rows * dim * sizeof *storage);
@@ -542,7 +578,7 @@ rp_query_embedding(rp_cache *cache, rp_query *query, const rp_embedding *embeddi
 rp_status
 rp_query_embed(rp_cache *cache, rp_query *query)
 {
-    const rp_embedder *embedder = &cache->embedder;
+    const rp_embedder *embedder = &query->space->embedder;
     if (!embedder->embed)
         return RP_ERR_UNSUPPORTED;
     float *storage = malloc((RP_WINDOWS_MAX + 1) * embedder->dim * sizeof *storage);
@@ -607,7 +643,8 @@ load_candidate(rp_cache *cache, rp_query *query, const rp_neighbor *neighbor,
                rp_candidate *candidate)
 {
     const rp_entry *entry = rp_store_hot(cache->store, query->scope, neighbor->id);
-    const bool needs_vectors = entry && entry->window_count > 1 && !entry->windows;
+    const bool needs_vectors = entry && entry->window_count != 1 &&
+                               (!entry->windows || entry->encoder != query->space->tag);
     if (!entry || needs_vectors) {
         rp_entry_unref(entry);
         const unsigned parts = query->window_count > 1 ? RP_PART_VECTORS : 0;
@@ -621,7 +658,8 @@ load_candidate(rp_cache *cache, rp_query *query, const rp_neighbor *neighbor,
         return NULL;
     }
     const rp_windows asked = { query->windows, query->window_count, query->dim };
-    const rp_windows stored = { entry->windows, entry->window_count, entry->dim };
+    const bool is_ours = entry->encoder == query->space->tag; /* not exchanged meanwhile */
+    const rp_windows stored = { is_ours ? entry->windows : NULL, entry->window_count, entry->dim };
     if (asked.count > 1 || stored.count > 1)
         rp_windows_compare(&asked, &stored, candidate);
     return entry;
@@ -702,7 +740,7 @@ static rp_status
 ask_verify(void *context, size_t at, rp_str prompt, rp_str stored, int64_t deadline_us, float *out)
 {
     (void)at;
-    const rp_embedder *embedder = &((struct rp_query_work *)context)->cache->embedder;
+    const rp_embedder *embedder = &((struct rp_query_work *)context)->query->space->embedder;
     return embedder->verify(embedder->context, prompt, stored, deadline_us, out);
 }
 
@@ -717,7 +755,7 @@ ask_collides(void *context, size_t at, rp_entry_id id, rp_str prompt, rp_str sto
     const rp_entry *entry = work->entries[at];
     if (entry && work->query->template_)
         stored = rp_templates_cut_stored(work->cache, &work->query->scope, stored, entry->template_);
-    return rp_cache_collides(work->cache, stored, work->query->fuzzy, work->query->mean, similarity,
+    return rp_cache_collides(work->query->space, stored, work->query->fuzzy, work->query->mean, similarity,
                              out);
 }
 
@@ -748,7 +786,7 @@ begin_decision(rp_cache *cache, rp_query *query)
         .deadline_us = query->deadline_us,
         .sources = { .text = lend_text,
                      .answer = lend_answer,
-                     .verify = cache->embedder.verify ? ask_verify : NULL,
+                     .verify = query->space->embedder.verify ? ask_verify : NULL,
                      .collides = checks_collisions(query) ? ask_collides : NULL,
                      .context = query->work },
         .arena = query->arena,
@@ -858,9 +896,9 @@ rp_lookup_semantic(rp_cache *cache, rp_query *query)
     rp_neighbor neighbors[RP_CANDIDATES_MAX];
     const size_t wanted = query->rules.neighbors ? query->rules.neighbors : NEIGHBORS;
     const rp_scope scope = rp_vector_scope(query->scope, query->template_);
-    const size_t count = rp_index_search(cache->index, scope, query->mean,
+    const size_t count = rp_index_search(query->space->index, scope, query->mean,
                                          RP_MIN(wanted, (size_t)RP_CANDIDATES_MAX), neighbors);
-    rp_recall_sample(&cache->recall, scope, query->mean);
+    rp_recall_sample(&query->space->recall, scope, query->mean);
     const int64_t searched = rp_clock_monotonic_us(cache->clock);
     query->result.search_us = searched - started;
     load_candidates(cache, query, neighbors, count);

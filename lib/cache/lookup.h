@@ -121,6 +121,8 @@ typedef struct rp_query {
     rp_time now;
     double random01;
 
+    struct rp_space *space; /* referenced: the encoder in use when it was prepared, and its index */
+
     /* From embedding. Owned by the query. */
     float *vectors;       /* storage; NULL: not embedded */
     size_t dim, window_count;
@@ -155,6 +157,12 @@ void rp_lookup_exact(rp_cache *cache, rp_query *query);
 /* After COLD: HIT, SHADOW_HIT; or as after no exact hit, if the reply is gone. */
 void rp_lookup_cold(rp_cache *cache, rp_query *query);
 
+/* Whose vectors rp_query_embedding wants: the encoder that was in use when the query was
+ * prepared. Lent until its end; NULL: none. */
+const rp_encoder *rp_query_encoder(const rp_query *query);
+/* Before its reply is kept: if the encoder was exchanged meanwhile, the query goes over to the new
+ * one. Its vectors and what the policy made of them are dropped. */
+void rp_query_follow(rp_cache *cache, rp_query *query);
 /* Hand over what the batcher made (copied). Fails: RP_ERR_NOMEM, RP_ERR_INVALID (other
  * dim): go on without, as a miss. */
 RP_NODISCARD rp_status rp_query_embedding(rp_cache *cache, rp_query *query,
@@ -211,7 +219,11 @@ bool rp_candidate_before(const rp_candidate *a, const rp_candidate *b);
 /* ---- the cache as the stages and the server see it ------------------------------- */
 
 rp_store *rp_cache_store_of(rp_cache *cache);           /* lent */
-const rp_encoder *rp_cache_encoder(rp_cache *cache);    /* lent; NULL: exact tier only */
+/* Lent until the cache is closed; NULL: exact tier only. For its name and shape: which adapter
+ * embeds at the moment is another matter. */
+const rp_encoder *rp_cache_encoder(rp_cache *cache);
+/* The encoder in use, with a reference to be closed; NULL: exact tier only. */
+rp_encoder *rp_cache_encoder_ref(rp_cache *cache);
 bool rp_cache_semantic(rp_cache *cache);  /* encoder sound, fingerprint right, index ready */
 bool rp_cache_ready(rp_cache *cache);     /* the index is loaded, or there is none to load */
 /* The decider of this SPEC for a route, made at the first call and shared by routes of the

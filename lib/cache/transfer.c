@@ -272,12 +272,13 @@ get_vector(const rp_json *list, size_t count, float *out)
 static void
 take_vectors(rp_cache *cache, rp_query *query, const rp_json *line)
 {
-    const size_t dim = cache->embedder.dim;
+    const rp_embedder *embedder = &query->space->embedder;
+    const size_t dim = embedder->dim;
     const rp_json *windows = rp_json_get(line, "windows");
     const size_t count = windows && windows->type == RP_JSON_ARRAY ? windows->count : 1;
     const rp_str fingerprint = rp_json_string(rp_json_get(line, "fingerprint"));
-    if (!cache->embedder.embed || count == 0 || count > RP_WINDOWS_MAX ||
-        !rp_str_equal(fingerprint, rp_str_of(cache->embedder.fingerprint)))
+    if (!embedder->embed || count == 0 || count > RP_WINDOWS_MAX ||
+        !rp_str_equal(fingerprint, rp_str_of(embedder->fingerprint)))
         return;
     float *storage = malloc((RP_WINDOWS_MAX + 1) * dim * sizeof *storage);
     bool ok = storage && get_vector(rp_json_get(line, "vector"), dim, storage);

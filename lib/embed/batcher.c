@@ -32,6 +32,7 @@ enum {
 
 typedef struct waiting_job {
     rp_str text;
+    const rp_encoder *encoder;
     int64_t deadline_us, submitted_us;
     rp_batch_done *done;
     void *context;
@@ -102,6 +103,9 @@ take_batch(batch_worker *worker)
     job_ring *ring = &batcher->rings[kind];
     size_t tokens = 0;
     while (ring->count && worker->count < TEXTS_MAX) {
+        /* One encoder a batch: others come with the next. */
+        if (worker->count && ring->jobs[ring->head].encoder != worker->jobs[0].encoder)
+            break;
         tokens += guess_tokens(&ring->jobs[ring->head]);
         if (worker->count && tokens > RP_BATCH_TOKENS)
             break;
@@ -146,7 +150,7 @@ encode_batch(batch_worker *worker)
         worker->texts[i] = worker->jobs[i].text;
     if (!worker->count)
         return;
-    rp_encoder_embed_windows_many(worker->batcher->encoder, worker->texts, worker->count,
+    rp_encoder_embed_windows_many(worker->jobs[0].encoder, worker->texts, worker->count,
                                   worker->storage, worker->embeddings, worker->status);
     const int64_t encode_us = rp_clock_monotonic_us(&rp_clock_system) - start_us;
     for (size_t i = 0; i < worker->count; i++)
@@ -262,7 +266,15 @@ rp_status
 rp_batcher_submit(rp_batcher *batcher, rp_str text, int64_t deadline_us, rp_batch_done *done,
                   void *context)
 {
-    const waiting_job job = { text, deadline_us, rp_clock_monotonic_us(&rp_clock_system), done, context };
+    return rp_batcher_submit_to(batcher, batcher->encoder, text, deadline_us, done, context);
+}
+
+rp_status
+rp_batcher_submit_to(rp_batcher *batcher, const rp_encoder *encoder, rp_str text,
+                     int64_t deadline_us, rp_batch_done *done, void *context)
+{
+    const waiting_job job = { text, encoder, deadline_us, rp_clock_monotonic_us(&rp_clock_system),
+                              done, context };
     rp_status status = RP_OK;
     pthread_mutex_lock(&batcher->lock);
     if (batcher->closing) {

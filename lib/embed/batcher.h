@@ -31,7 +31,8 @@ typedef struct rp_batch_result {
 } rp_batch_result;
 typedef void rp_batch_done(void *context, const rp_batch_result *result);
 
-/* `encoder` is borrowed until rp_batcher_free. */
+/* `encoder` is borrowed until rp_batcher_free; others of its shape (adapters) may come with
+ * a text. */
 RP_NODISCARD rp_status rp_batcher_new(const rp_encoder *encoder, const rp_batcher_options *options,
                                       rp_batcher **out, rp_error *error);
 /* Stops taking work, finishes what waits (as RP_ERR_CLOSED), joins the workers. */
@@ -42,6 +43,10 @@ void rp_batcher_free(rp_batcher *batcher);
  * RP_ERR_CLOSED; then `done` is never called. */
 RP_NODISCARD rp_status rp_batcher_submit(rp_batcher *batcher, rp_str text, int64_t deadline_us,
                                          rp_batch_done *done, void *context);
+/* The same with an encoder of the same shape, borrowed until `done` was called. */
+RP_NODISCARD rp_status rp_batcher_submit_to(rp_batcher *batcher, const rp_encoder *encoder,
+                                            rp_str text, int64_t deadline_us, rp_batch_done *done,
+                                            void *context);
 size_t rp_batcher_waiting(rp_batcher *batcher);
 
 #endif

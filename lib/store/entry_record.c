@@ -245,6 +245,9 @@ rp_entry_record_set_windows(char *bytes, size_t size, rp_entry_id id, uint32_t d
     const rp_status status = check_frame((rp_str){ bytes, size }, id, &meta_size);
     if (status != RP_OK)
         return status;
+    if (dim)
+        rp_store_le32(bytes + AT_FLAGS,
+                      rp_load_le32(bytes + AT_FLAGS) & ~(uint32_t)RP_ENTRY_EXACT_ONLY);
     rp_store_le32(bytes + AT_DIM, dim);
     rp_store_le32(bytes + AT_WINDOW_COUNT, window_count);
     rp_store_le64(bytes + AT_CHECKSUM, checksum_of(bytes + 8, meta_size - 8, id));

@@ -164,7 +164,8 @@ rp_store_fingerprint(const rp_store *store)
 bool
 rp_store_vectors_usable(const rp_store *store)
 {
-    return store->encoder && strcmp(rp_store_fingerprint(store), store->encoder_fingerprint) == 0;
+    const uint64_t encoder = atomic_load(&store->encoder);
+    return encoder && atomic_load(&store->stored_encoder) == encoder;
 }
 
 const uint8_t *
@@ -232,7 +233,13 @@ rp_store_put(rp_store *store, const rp_entry *draft, rp_entry_id *out_id, rp_sto
     if (!op)
         return RP_ERR_NOMEM;
     rp_entry wanted = *draft;
+    const uint64_t encoder = atomic_load(&store->encoder);
+    if (!wanted.encoder)
+        wanted.encoder = encoder;
+    if (wanted.encoder != encoder) /* exchanged a moment ago */
+        wanted.mean = wanted.windows = NULL;
     if (!wanted.mean) {
+        wanted.encoder = 0;
         wanted.dim = wanted.window_count = 0;
         wanted.flags |= RP_ENTRY_EXACT_ONLY;
     }
@@ -461,6 +468,7 @@ read_vectors(rp_store *store, MDB_txn *txn, rp_entry *view, rp_buffer *scratch)
         return READ_DAMAGED;
     if (vectors.encoder != store->stored_encoder)
         return READ_OK; /* of another encoder: not shown */
+    view->encoder = vectors.encoder;
     view->dim = vectors.dim;
     view->window_count = vectors.window_count;
     view->mean = vectors.mean;
@@ -552,7 +560,8 @@ find_in_memory(rp_store *store, const rp_scope *scope, rp_entry_id id, unsigned 
     else if (number && rp_slots_at(&store->slots, number)->hot && !(parts & RP_PART_SCOPE))
         entry = ((rp_hot_place *)rp_chunks_at(&store->hot.places,
                                               rp_slots_at(&store->slots, number)->hot))->entry;
-    if (entry && !op && parts & RP_PART_VECTORS && entry->dim && !entry->mean)
+    if (entry && !op && parts & RP_PART_VECTORS &&
+        ((entry->dim && !entry->mean) || entry->encoder != store->stored_encoder))
         entry = NULL;
     if (entry && memcmp(entry->scope.bytes, scope->bytes, sizeof scope->bytes) != 0) {
         entry = NULL;
@@ -855,8 +864,8 @@ push_patiently(rp_store *store, rp_op *op)
 }
 
 rp_status
-rp_store_vectors_replace(rp_store *store, rp_entry_id id, size_t dim, size_t window_count,
-                         const float *windows, const float *mean)
+rp_store_vectors_replace(rp_store *store, rp_entry_id id, uint64_t encoder, size_t dim,
+                         size_t window_count, const float *windows, const float *mean)
 {
     if (store->read_only)
         return RP_ERR_UNSUPPORTED;
@@ -870,8 +879,9 @@ rp_store_vectors_replace(rp_store *store, rp_entry_id id, size_t dim, size_t win
     const size_t size = rp_vector_record_size(dim, window_count);
     rp_status status = RP_ERR_NOMEM;
     if (op && rp_buffer_reserve(&op->value, size)) {
-        rp_vector_record_encode(id, store->encoder, rp_vector_scope(entry->scope, entry->template_),
-                                dim, window_count, mean, windows, op->value.ptr);
+        rp_vector_record_encode(id, encoder ? encoder : atomic_load(&store->encoder),
+                                rp_vector_scope(entry->scope, entry->template_), dim, window_count,
+                                mean, windows, op->value.ptr);
         op->value.len = size;
         op->kind = RP_OP_VECTORS;
         op->id = id;
@@ -900,6 +910,17 @@ rp_store_fingerprint_set(rp_store *store, const char *fingerprint, size_t dim)
                                                (rp_str){ payload, sizeof payload });
     if (status == RP_OK)
         rp_store_fingerprint_now(store, fingerprint, dim);
+    return status;
+}
+
+rp_status
+rp_store_encoder_change(rp_store *store, const char *fingerprint, size_t dim)
+{
+    if (!store->read_only && (!atomic_load(&store->encoder) || dim != store->encoder_dim))
+        return RP_ERR_INVALID;
+    const rp_status status = rp_store_fingerprint_set(store, fingerprint, dim);
+    if (status == RP_OK)
+        atomic_store(&store->encoder, rp_hash64(rp_str_of(fingerprint)));
     return status;
 }
 

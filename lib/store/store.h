@@ -38,6 +38,7 @@ typedef enum rp_entry_flag {
     RP_ENTRY_TEMPORAL = 1 << 1, /* and only within volatile_ttl of its creation */
     RP_ENTRY_EXACT_ONLY = 1 << 2, /* has no vector */
     RP_ENTRY_STATIC = 1 << 3,   /* curated: never evicted, expires only by TTL */
+    RP_ENTRY_APART = 1 << 4,    /* must not get a vector either: answers its own repeat only */
 } rp_entry_flag;
 
 /* What is stored with an entry. Immutable and reference-counted, so that eviction
@@ -60,6 +61,8 @@ typedef struct rp_entry {
                                  loaded with RP_PART_SCOPE (or in a draft) */
     rp_str tags;              /* joined by LF */
     rp_str reply;             /* encoded (wire/wire.h), uncompressed; empty unless loaded */
+    uint64_t encoder;         /* XXH3-64 of the fingerprint of what made the vectors. In a draft
+                                 0: the encoder in use */
     size_t dim, window_count; /* 0: no vector */
     uint32_t template_;       /* which template its prompt was cut by before it was embedded; 0: none */
     const float *mean;        /* (dim), unless loaded NULL */
@@ -198,15 +201,22 @@ typedef bool rp_store_each_vector(void *context, rp_entry_id id, rp_scope scope,
                                   const float *mean, size_t dim);
 RP_NODISCARD rp_status rp_store_walk_vectors(rp_store *store, rp_store_each_vector *each,
                                              void *context, rp_error *error);
-/* Give an entry new vectors, of the options' encoder (reembed). Queued; committed when
+/* Give an entry new vectors, made by `encoder` (as rp_entry.encoder; 0: the one in use). Queued;
+ * committed when
  * rp_store_sync or rp_store_fingerprint_set returns RP_OK. Until the latter they are
  * not shown: a reembed that stops half-way leaves the others as they were.
  * Fails: RP_ERR_NOT_FOUND, RP_ERR_INVALID (dim), RP_ERR_IO. */
-RP_NODISCARD rp_status rp_store_vectors_replace(rp_store *store, rp_entry_id id, size_t dim,
-                                                size_t window_count, const float *windows,
-                                                const float *mean);
+RP_NODISCARD rp_status rp_store_vectors_replace(rp_store *store, rp_entry_id id, uint64_t encoder,
+                                                size_t dim, size_t window_count,
+                                                const float *windows, const float *mean);
 RP_NODISCARD rp_status rp_store_fingerprint_set(rp_store *store, const char *fingerprint,
                                                 size_t dim);
+/* Another encoder of the same dim is in use, and the store's from now on: vectors of others are
+ * not shown any more, and drafts that bring them are kept without. Durable when it returns RP_OK.
+ * Fails: RP_ERR_INVALID (dim, or opened without an encoder), RP_ERR_IO, RP_ERR_NOMEM,
+ * RP_ERR_UNSUPPORTED (read only). */
+RP_NODISCARD rp_status rp_store_encoder_change(rp_store *store, const char *fingerprint,
+                                               size_t dim);
 
 /* Named state (a policy's, a template's): small values with a checksum. */
 RP_NODISCARD rp_status rp_store_state_put(rp_store *store, rp_str name, rp_str bytes);

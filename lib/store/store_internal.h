@@ -91,9 +91,9 @@ struct rp_store {
     uint64_t budget_bytes;   /* of pages in use; writer only. Lowered when the map was full, */
     uint64_t budget_wanted_bytes; /* and grows back to this */
     uint64_t share_max_bytes, entry_size_max, batch_size_max;
-    uint64_t encoder;        /* hash of the options' fingerprint; 0: none */
+    _Atomic uint64_t encoder; /* hash of the fingerprint of the one in use; 0: none */
     size_t encoder_dim;
-    char encoder_fingerprint[RP_FINGERPRINT_SIZE + 1];
+    char encoder_fingerprint[RP_FINGERPRINT_SIZE + 1]; /* as opened */
     rp_data_folder folder;
     rp_database database;
 
@@ -115,7 +115,7 @@ struct rp_store {
     int64_t retry_us, retry_delay_us; /* monotonic, real time */
     char fingerprints[2][RP_FINGERPRINT_SIZE + 1]; /* of the vectors inside; old and new */
     const char *_Atomic fingerprint; /* one of them; release by its setter */
-    uint64_t stored_encoder; /* its hash; 0: none */
+    _Atomic uint64_t stored_encoder; /* its hash; 0: none */
     size_t stored_dim;
     rp_store_stats stats;
 

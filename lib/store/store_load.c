@@ -401,6 +401,7 @@ load_whole(rp_store *store, MDB_txn *txn, rp_entry_id id)
         return NULL;
     if (rp_database_get_id(&store->database, txn, RP_TABLE_VEC, id, &bytes) == 0 &&
         rp_vector_record_decode(bytes, id, &vectors) == RP_OK) {
+        view.encoder = vectors.encoder;
         view.dim = vectors.dim;
         view.window_count = vectors.window_count;
         view.mean = vectors.mean;

@@ -134,7 +134,7 @@ put_vectors(rp_store *store, MDB_txn *txn, const rp_entry *entry)
     }
     if (code)
         return code;
-    rp_vector_record_encode(entry->id, store->encoder,
+    rp_vector_record_encode(entry->id, entry->encoder,
                             rp_vector_scope(entry->scope, entry->template_), entry->dim,
                             entry->window_count, entry->mean, entry->windows, value.mv_data);
     return 0;

@@ -882,10 +882,10 @@ test_a_right_neighbor_leaves_the_new_entry_to_its_own_repeat(void **state)
     assert_true(entry->flags & RP_ENTRY_EXACT_ONLY);
     assert_int_equal(entry->window_count, 0);
     rp_entry_unref(entry);
-    assert_int_equal(rp_index_count(f->cache->index), 0);
+    assert_int_equal(rp_index_count(f->cache->space->index), 0);
     p.query.neighbor_label = 0; /* it was wrong: the new one is wanted */
     admit(f, &p, &id);
-    assert_int_equal(rp_index_count(f->cache->index), 1);
+    assert_int_equal(rp_index_count(f->cache->space->index), 1);
     release(&p);
 }
 
@@ -980,7 +980,7 @@ test_what_is_invalidated_is_gone_from_both_tiers(void **state)
     expect_miss(f, ask("alice", question), NULL);
     expect_miss(f, ask("alice", paraphrase), NULL);
     expect(f, ask("alice", "what is the capital city of france"), "exact", "Paris");
-    assert_int_equal(rp_index_count(f->cache->index), 1);
+    assert_int_equal(rp_index_count(f->cache->space->index), 1);
     const rp_cache_selector nothing = { .tenant = RP_STR("alice") };
     assert_int_equal(rp_cache_invalidate(f->cache, &nothing, true, &matched, &removed, NULL),
                      RP_ERR_INVALID);
@@ -1308,7 +1308,7 @@ test_a_policy_that_learns_comes_to_serve_and_remembers(void **state)
                  (char)('a' + turn / 26), (char)('a' + turn % 26));
         *(strcmp(fetch(f, prompt, "Yes") , "hit") == 0 ? &hits : &misses) += 1;
     }
-    assert_int_equal(rp_index_count(f->cache->index), 1);
+    assert_int_equal(rp_index_count(f->cache->space->index), 1);
     assert_true(hits > 0);
     assert_true(misses >= 4); /* six observations, two of them made up, before it may serve */
     /* After a restart it goes on where it was: one more prompt may hit at once, which a

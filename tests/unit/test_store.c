@@ -445,8 +445,8 @@ test_vectors_of_another_encoder_are_not_shown(void **state)
 
     /* A reembed that stops half-way: what was made anew is not mixed with the old. */
     float vector[TEST_DIM] = { 1 };
-    assert_int_equal(rp_store_vectors_replace(store, 1, TEST_DIM, 1, vector, vector), RP_OK);
-    assert_int_equal(rp_store_vectors_replace(store, 99, TEST_DIM, 1, vector, vector),
+    assert_int_equal(rp_store_vectors_replace(store, 1, 0, TEST_DIM, 1, vector, vector), RP_OK);
+    assert_int_equal(rp_store_vectors_replace(store, 99, 0, TEST_DIM, 1, vector, vector),
                      RP_ERR_NOT_FOUND);
     assert_int_equal(rp_store_sync(store), RP_OK);
     rp_store_close(store);
@@ -459,7 +459,7 @@ test_vectors_of_another_encoder_are_not_shown(void **state)
 
     store = test_store_open_with(options);
     for (rp_entry_id at = 1; at <= 4; at++)
-        assert_int_equal(rp_store_vectors_replace(store, at, TEST_DIM, 1, vector, vector), RP_OK);
+        assert_int_equal(rp_store_vectors_replace(store, at, 0, TEST_DIM, 1, vector, vector), RP_OK);
     assert_int_equal(rp_store_fingerprint_set(store, other, TEST_DIM), RP_OK);
     assert_true(rp_store_vectors_usable(store));
     const rp_entry *entry = rp_store_get(store, test_scope(3), 4, RP_PART_VECTORS);
