@@ -115,13 +115,14 @@ take_batch(batch_worker *worker)
 
 static void
 answer(const waiting_job *job, rp_status status, const rp_embedding *embedding, int64_t started_us,
-       int64_t encode_us)
+       int64_t encode_us, size_t count)
 {
     const rp_batch_result result = {
         .status = status,
         .embedding = status ? NULL : embedding,
         .waited_us = started_us - job->submitted_us,
         .encode_us = encode_us,
+        .count = count,
     };
     job->done(job->context, &result);
 }
@@ -134,7 +135,7 @@ drop_late(batch_worker *worker, int64_t now_us)
     for (size_t i = 0; i < worker->count; i++) {
         const waiting_job job = worker->jobs[i];
         if (job.deadline_us && job.deadline_us <= now_us)
-            answer(&job, RP_ERR_TIMEOUT, NULL, now_us, 0);
+            answer(&job, RP_ERR_TIMEOUT, NULL, now_us, 0, 0);
         else
             worker->jobs[kept++] = job;
     }
@@ -154,7 +155,8 @@ encode_batch(batch_worker *worker)
                                   worker->storage, worker->embeddings, worker->status);
     const int64_t encode_us = rp_clock_monotonic_us(&rp_clock_system) - start_us;
     for (size_t i = 0; i < worker->count; i++)
-        answer(&worker->jobs[i], worker->status[i], &worker->embeddings[i], start_us, encode_us);
+        answer(&worker->jobs[i], worker->status[i], &worker->embeddings[i], start_us, encode_us,
+               worker->count);
 }
 
 static void *
@@ -171,7 +173,7 @@ work(void *context)
         if (closing) {
             const int64_t now_us = rp_clock_monotonic_us(&rp_clock_system);
             for (size_t i = 0; i < worker->count; i++)
-                answer(&worker->jobs[i], RP_ERR_CLOSED, NULL, now_us, 0);
+                answer(&worker->jobs[i], RP_ERR_CLOSED, NULL, now_us, 0, 0);
         } else {
             encode_batch(worker);
         }

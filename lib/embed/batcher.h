@@ -28,6 +28,7 @@ typedef struct rp_batch_result {
     rp_status status;
     const rp_embedding *embedding;
     int64_t waited_us, encode_us;
+    size_t count; /* texts of the batch, this one included; 0: none was encoded */
 } rp_batch_result;
 typedef void rp_batch_done(void *context, const rp_batch_result *result);
 

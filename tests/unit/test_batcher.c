@@ -2,7 +2,8 @@
  *
  * What could go wrong: an answer goes to another text of the batch, or never comes, or
  * comes twice; a full queue grows or blocks; a passed deadline is encoded all the same;
- * closing loses what waits; a long text starves short ones. Callers count their answers
+ * closing loses what waits; a long text starves short ones; texts are encoded one by one, or
+ * wait for company. Callers count their answers
  * and compare vectors with those of the encoder asked directly. Run it under the thread
  * sanitizer. A worker is held up where a test needs a queue: by a callback that waits,
  * not by time. */
@@ -90,7 +91,8 @@ hold_worker(rp_batcher *batcher)
 
 typedef struct asked_text {
     char text[256];
-    size_t answers, order;
+    size_t answers, order, batch;
+    int64_t waited_us;
     rp_status status;
     float first; /* of the vector */
     size_t windows;
@@ -104,6 +106,8 @@ note_answer(void *context, const rp_batch_result *result)
     asked_for->answers++;
     asked_for->status = result->status;
     asked_for->order = answers++;
+    asked_for->batch = result->count;
+    asked_for->waited_us = result->waited_us;
     if (result->status == RP_OK) {
         asked_for->first = result->embedding->mean[0];
         asked_for->windows = result->embedding->window_count;
@@ -233,6 +237,108 @@ test_neither_long_nor_short_texts_starve(void **state)
     rp_batcher_free(batcher);
 }
 
+/* What waits when a worker becomes free is one batch, as far as about 256 tokens go (a text's
+ * are guessed: a quarter of its bytes and two); a long text is a batch of its own. */
+static void
+test_what_waits_is_encoded_together_up_to_a_batch(void **state)
+{
+    (void)state;
+    enum { COUNT = 64 };
+    static asked_text list[COUNT];
+    static const struct {
+        size_t bytes, batch;
+    } rows[] = { { 8, 64 }, { 56, 16 }, { 120, 8 }, { 255, 3 } };
+    rp_batcher *batcher = make(1, 0);
+    for (size_t row = 0; row < RP_COUNT(rows); row++) {
+        memset(list, 0, sizeof list);
+        answers = 0;
+        hold_worker(batcher);
+        for (size_t i = 0; i < COUNT; i++) {
+            memset(list[i].text, 'a', rows[row].bytes);
+            for (size_t at = 3; at < rows[row].bytes; at += 4)
+                list[i].text[at] = ' ';
+            assert_int_equal(rp_batcher_submit(batcher, rp_str_of(list[i].text), 0, note_answer,
+                                               &list[i]), RP_OK);
+        }
+        open_gate();
+        wait_for(COUNT);
+        for (size_t i = 0; i < COUNT; i++) {
+            const size_t first = i - i % rows[row].batch;
+            assert_int_equal(list[i].batch, RP_MIN(rows[row].batch, COUNT - first));
+            assert_int_equal(list[i].order, i); /* first come, first served */
+        }
+    }
+    static char long_text[1024];
+    memset(long_text, 'a', sizeof long_text);
+    memset(list, 0, sizeof list);
+    answers = 0;
+    hold_worker(batcher);
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(rp_batcher_submit(batcher, (rp_str){ long_text, sizeof long_text }, 0,
+                                           note_answer, &list[i]), RP_OK);
+    open_gate();
+    wait_for(3);
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(list[i].batch, 1);
+    rp_batcher_free(batcher);
+}
+
+/* Nothing waits for company: however busy the machine is, one of many lone texts is begun within
+ * a millisecond of its arrival, which none would be if a worker held it back. */
+static void
+test_a_lone_text_is_begun_at_once(void **state)
+{
+    (void)state;
+    static asked_text one;
+    rp_batcher *batcher = make(1, 0);
+    int64_t least_us = INT64_MAX;
+    const int64_t until_us = rp_clock_monotonic_us(&rp_clock_system) + 120000000;
+    while (least_us >= 1000 && rp_clock_monotonic_us(&rp_clock_system) < until_us) {
+        memset(&one, 0, sizeof one);
+        answers = 0;
+        assert_int_equal(rp_batcher_submit(batcher, RP_STR("alone"), 0, note_answer, &one), RP_OK);
+        wait_for(1);
+        assert_int_equal(one.batch, 1);
+        least_us = RP_MIN(least_us, one.waited_us);
+    }
+    assert_true(least_us < 1000);
+    rp_batcher_free(batcher);
+}
+
+/* Texts for two encoders of one shape wait together: each gets its own encoder's vector. */
+static void
+test_encoders_are_not_mixed_in_a_batch(void **state)
+{
+    (void)state;
+    enum { COUNT = 12 };
+    static asked_text list[COUNT];
+    const rp_str text = RP_STR("the same text for both");
+    rp_batcher *batcher = make(1, 0);
+    rp_encoder *other = NULL;
+    const rp_encoder_options int8 = { .precision = RP_PRECISION_INT8 };
+    assert_int_equal(rp_encoder_open(rp_test_model(), &int8, &other, NULL), RP_OK);
+    const size_t dim = rp_encoder_dim(encoder);
+    float *vectors = calloc(2 * dim, sizeof *vectors);
+    assert_int_equal(rp_encoder_embed(encoder, &text, 1, vectors, NULL, NULL), RP_OK);
+    assert_int_equal(rp_encoder_embed(other, &text, 1, vectors + dim, NULL, NULL), RP_OK);
+    assert_true(vectors[0] != vectors[dim]);
+    memset(list, 0, sizeof list);
+    answers = 0;
+    hold_worker(batcher);
+    for (size_t i = 0; i < COUNT; i++) /* two, two, two ... */
+        assert_int_equal(rp_batcher_submit_to(batcher, i / 2 % 2 ? other : encoder, text, 0,
+                                              note_answer, &list[i]), RP_OK);
+    open_gate();
+    wait_for(COUNT);
+    for (size_t i = 0; i < COUNT; i++) {
+        assert_int_equal(list[i].batch, 2);
+        assert_true(fabsf(list[i].first - vectors[i / 2 % 2 ? dim : 0]) <= 1e-6F);
+    }
+    free(vectors);
+    rp_batcher_free(batcher);
+    rp_encoder_close(other);
+}
+
 int
 main(void)
 {
@@ -241,6 +347,9 @@ main(void)
         cmocka_unit_test(test_a_full_queue_refuses_and_closing_answers_all),
         cmocka_unit_test(test_a_passed_deadline_is_not_encoded),
         cmocka_unit_test(test_neither_long_nor_short_texts_starve),
+        cmocka_unit_test(test_what_waits_is_encoded_together_up_to_a_batch),
+        cmocka_unit_test(test_a_lone_text_is_begun_at_once),
+        cmocka_unit_test(test_encoders_are_not_mixed_in_a_batch),
     };
     return cmocka_run_group_tests(tests, open_encoder, close_encoder);
 }
