@@ -38,16 +38,30 @@ take_record(rp_str *rest, const uint8_t **key, rp_str *payload)
     return true;
 }
 
+/* A file of somebody else must not lose what is in it because its name was given here. */
+static bool
+begins_as_ours(rp_str bytes)
+{
+    uint8_t magic[4];
+    rp_store_le32(magic, MAGIC);
+    return memcmp(bytes.ptr, magic, RP_MIN(bytes.len, sizeof magic)) == 0;
+}
+
 static rp_status
-read_records(rp_checkpoint *c, rp_error *error)
+read_records(rp_checkpoint *c, bool resume, rp_error *error)
 {
     rp_status status = rp_file_read(c->path, (size_t)1 << 32, &c->all, error);
-    if (status)
+    if (status || c->all.len == 0)
         return status;
     const uint8_t *key;
     rp_str payload, rest = rp_buffer_str(&c->all);
+    if (!begins_as_ours(rest))
+        return rp_fail(error, RP_ERR_INVALID, "%s is no checkpoint; it was left as it is", c->path);
     while (take_record(&rest, &key, &payload))
         c->count++;
+    if (!resume)
+        return rp_fail(error, RP_ERR_EXISTS, "%s holds %zu results: --resume goes on with them, "
+                       "or remove it", c->path, c->count);
     c->all.len -= rest.len;
     if (rest.len && ftruncate(c->file, (off_t)c->all.len) != 0)
         return rp_fail(error, RP_ERR_IO, "cannot cut the damaged end of %s: %s", c->path,
@@ -69,12 +83,9 @@ rp_checkpoint_open(const char *path, bool resume, rp_checkpoint **out, rp_error 
     rp_buffer_init(&c->all, 0);
     rp_status status = RP_OK;
     if (c->file < 0)
-        status = rp_fail(error, RP_ERR_IO, "cannot open %s: %s", path, strerror(errno));
+        status = rp_fail(error, RP_ERR_INVALID, "cannot open %s: %s", path, strerror(errno));
     else
-        status = read_records(c, error);
-    if (!status && !resume && lseek(c->file, 0, SEEK_END) > 0)
-        status = rp_fail(error, RP_ERR_EXISTS, "%s holds %zu results: --resume goes on with them, "
-                         "or remove it", path, c->count);
+        status = read_records(c, resume, error);
     if (status) {
         rp_checkpoint_close(c);
         return status;

@@ -20,7 +20,8 @@
 typedef struct rp_checkpoint rp_checkpoint;
 
 /* `resume`: read what is there; a missing file is an empty one. Without it the file must be
- * missing or empty, for nobody's hours are written over. Fails: RP_ERR_EXISTS, RP_ERR_IO,
+ * missing or empty, for nobody's hours are written over. Fails: RP_ERR_EXISTS,
+ * RP_ERR_INVALID (cannot be opened, or is no checkpoint; then it is left as it is), RP_ERR_IO,
  * RP_ERR_NOMEM. */
 RP_NODISCARD rp_status rp_checkpoint_open(const char *path, bool resume, rp_checkpoint **out,
                                           rp_error *error);

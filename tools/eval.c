@@ -42,15 +42,22 @@ rp_command_eval(int argc, char **argv)
     for (size_t i = 0; argc >= 2 && i < sizeof evals / sizeof evals[0]; i++)
         if (strcmp(argv[1], evals[i].name) == 0)
             return evals[i].run(argc - 1, argv + 1);
-    print_help(stderr);
+    if (argc >= 2)
+        fprintf(stderr, "reprise eval: there is no '%s'; `reprise eval --help` lists what there is\n",
+                argv[1]);
+    else
+        print_help(stderr);
     return RP_EXIT_USAGE;
 }
 
 bool
 rp_eval_parse(const rp_eval_parser *parser, int argc, char **argv, int *exit_status)
 {
+    static char name[64]; /* outlives the call, as argv does */
     int option;
     *exit_status = RP_EXIT_USAGE;
+    snprintf(name, sizeof name, "reprise %s", parser->command);
+    argv[0] = name; /* getopt begins its sentences with it */
     while ((option = getopt_long(argc, argv, "", parser->options, NULL)) != -1) {
         if (option == parser->help) {
             parser->print_help();

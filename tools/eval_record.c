@@ -24,6 +24,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -364,13 +365,28 @@ describe(const record_options *o, rp_buffer *identity, rp_error *error)
     return status;
 }
 
+/* Asked before hours are spent on what could not be kept. */
+static rp_status
+check_place(const char *path, rp_error *error)
+{
+    char folder[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    const size_t len = slash ? RP_MAX((size_t)(slash - path), (size_t)1) : 1;
+    snprintf(folder, sizeof folder, "%.*s", (int)RP_MIN(len, sizeof folder - 1), slash ? path : ".");
+    if (access(folder, W_OK | X_OK) != 0)
+        return rp_fail(error, RP_ERR_INVALID, "cannot write into %s: %s", folder, strerror(errno));
+    return RP_OK;
+}
+
 /* *ran: the command's exit status. */
 static rp_status
 record(const record_options *o, int *ran, rp_error *error)
 {
     rp_buffer identity;
     rp_buffer_init(&identity, ABOUT_SIZE_MAX - 64);
-    rp_status status = describe(o, &identity, error);
+    rp_status status = check_place(o->out, error);
+    if (!status)
+        status = describe(o, &identity, error);
     if (!status && !o->again && is_there(o, rp_buffer_str(&identity))) {
         fprintf(stderr, "%s is there already: the same command, inputs and program\n", o->out);
         rp_buffer_fini(&identity);

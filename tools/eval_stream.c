@@ -584,7 +584,8 @@ run_session(session *s, rp_error *error)
         status = rp_checkpoint_open(o->checkpoint, o->resume, &s->checkpoint, error);
     if (!status && o->decisions_out &&
         !(o->simulation.decisions_out = fopen(o->decisions_out, "wb")))
-        status = rp_fail(error, RP_ERR_IO, "cannot write %s: %s", o->decisions_out, strerror(errno));
+        status = rp_fail(error, RP_ERR_INVALID, "cannot write %s: %s", o->decisions_out,
+                         strerror(errno));
     if (!status && o->sweep)
         status = run_sweeps(s, error);
     if (!status)

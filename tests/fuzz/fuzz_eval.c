@@ -159,15 +159,20 @@ read_checkpoint(rp_str bytes)
     rp_checkpoint *checkpoint;
     rp_tally tally;
     rp_str payload;
-    check(rp_checkpoint_open(path, true, &checkpoint, NULL) == RP_OK);
-    const size_t before = rp_checkpoint_count(checkpoint);
-    if (rp_checkpoint_find(checkpoint, key, &payload) &&
-        rp_tally_decode(payload, 2, &tally) == RP_OK)
-        rp_tally_fini(&tally);
-    check(rp_checkpoint_add(checkpoint, key, RP_STR("result"), NULL) == RP_OK);
-    check(rp_checkpoint_find(checkpoint, key, &payload));
-    check(rp_checkpoint_count(checkpoint) == before + 1);
-    rp_checkpoint_close(checkpoint);
+    const rp_status opened = rp_checkpoint_open(path, true, &checkpoint, NULL);
+    if (opened == RP_OK) {
+        const size_t before = rp_checkpoint_count(checkpoint);
+        if (rp_checkpoint_find(checkpoint, key, &payload) &&
+            rp_tally_decode(payload, 2, &tally) == RP_OK)
+            rp_tally_fini(&tally);
+        check(rp_checkpoint_add(checkpoint, key, RP_STR("result"), NULL) == RP_OK);
+        check(rp_checkpoint_find(checkpoint, key, &payload));
+        check(rp_checkpoint_count(checkpoint) == before + 1);
+        rp_checkpoint_close(checkpoint);
+    } else { /* somebody else's file */
+        check(opened == RP_ERR_INVALID && bytes.len &&
+              memcmp(bytes.ptr, "RPEC", RP_MIN(bytes.len, 4u)) != 0);
+    }
     if (rp_tally_decode(bytes, 2, &tally) == RP_OK)
         rp_tally_fini(&tally);
     close(fd);

@@ -5,6 +5,7 @@ file, or a chain of measurements starts from the beginning again. Needs no encod
 import hashlib
 import json
 import os
+import struct
 import subprocess
 
 REPRISE = os.environ.get("REPRISE_BINARY") or os.path.join(
@@ -79,3 +80,26 @@ def test_an_output_that_is_gone_is_made_again(tmp_path):
     (tmp_path / "s.jsonl").unlink()
     assert subprocess.run(command).returncode == 0 and (tmp_path / "s.jsonl").exists()
     assert len(json.loads((tmp_path / "made.jsonl").read_text().splitlines()[0])["about"]["files"]) == 1
+
+
+def test_a_place_that_cannot_be_written_is_said_before_the_command_runs(tmp_path):
+    done = subprocess.run([REPRISE, "eval", "record", "--out", tmp_path / "nowhere" / "r", "--",
+                           "eval", "make-stream", "--out", tmp_path / "ran", __file__],
+                          capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "nowhere" in done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_checkpoint_is_no_input(tmp_path):
+    """What a run keeps beside its result differs before and after it."""
+    (tmp_path / "s").write_text('{"prompt": "a", "answer_id": 1}\n')
+    header = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1), }".ljust(117) + "\n"
+    (tmp_path / "v.npy").write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header))
+                                     + header.encode() + struct.pack("<f", 1))
+    for expected in "", "is there already":
+        done = subprocess.run([REPRISE, "eval", "record", "--out", tmp_path / "r", "--", "eval", "stream",
+                               "--json", "--policy", "exact", "--vectors", tmp_path / "v.npy",
+                               "--checkpoint", tmp_path / "kept", "--resume", tmp_path / "s"],
+                              capture_output=True, text=True)
+        assert done.returncode == 0 and expected in done.stderr, done.stderr
+    assert (tmp_path / "kept").stat().st_size > 0

@@ -5,6 +5,7 @@
  * checkpoint that returns another run's result, loses one, or is misled by a damaged end; a
  * memo that takes one pair of texts for another, or loses some as it grows.
  * Expected sums are small enough to be added up by hand. */
+#include "base/file.h"
 #include "eval/checkpoint.h"
 #include "eval/memo.h"
 #include "eval/tally.h"
@@ -272,6 +273,35 @@ test_a_damaged_end_costs_only_itself(void **state)
 }
 
 static void
+test_the_file_of_somebody_else_stays_as_it_is(void **state)
+{
+    (void)state;
+    static const rp_str texts[] = { RP_STR("{\"prompt\": \"a\", \"answer_id\": 1}\n"), RP_STR("RP"),
+                                    RP_STR("\n") };
+    for (size_t i = 0; i < RP_COUNT(texts); i++)
+        for (int resume = 0; resume < 2; resume++) {
+            char path[64];
+            rp_checkpoint *c;
+            rp_error error = { { 0 } };
+            temporary_path(path);
+            assert_int_equal(rp_file_replace(path, texts[i], 0600, NULL), RP_OK);
+            /* "RP" may be the beginning of our own first record, cut short. */
+            const bool mine = i == 1;
+            const rp_status wanted = !mine ? RP_ERR_INVALID : resume ? RP_OK : RP_ERR_EXISTS;
+            assert_int_equal(rp_checkpoint_open(path, resume, &c, &error), wanted);
+            if (wanted == RP_OK)
+                rp_checkpoint_close(c);
+            rp_buffer after;
+            rp_buffer_init(&after, 0);
+            assert_int_equal(rp_file_read(path, 1 << 10, &after, NULL), RP_OK);
+            assert_int_equal(after.len, wanted == RP_OK ? 0 : texts[i].len);
+            assert_true(after.len == 0 || rp_str_equal(rp_buffer_str(&after), texts[i]));
+            rp_buffer_fini(&after);
+            unlink(path);
+        }
+}
+
+static void
 test_a_memo_knows_each_pair_and_its_order(void **state)
 {
     (void)state;
@@ -305,6 +335,7 @@ main(void)
         cmocka_unit_test(test_a_tally_survives_its_bytes),
         cmocka_unit_test(test_what_was_finished_is_found_again),
         cmocka_unit_test(test_a_damaged_end_costs_only_itself),
+        cmocka_unit_test(test_the_file_of_somebody_else_stays_as_it_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
