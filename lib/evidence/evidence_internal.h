@@ -165,6 +165,8 @@ unsigned rp_edit_distance(rp_str a, rp_str b, unsigned limit);
 
 /* gates_names.c: entities, codes, and the strict gate. */
 void rp_gates_names(rp_comparison *c);
+/* The first leftover content word without partner, synonym or typo in the other prompt. */
+const rp_word *rp_gates_first_unexplained(const rp_leftover *left, const rp_features *other);
 /* gates_order.c: swapped roles, directions, type of question. */
 void rp_gates_order(rp_comparison *c);
 /* gates_script.c: language, script, text that the encoder cannot read. */

@@ -12,7 +12,8 @@
 
 /* Measured: docs/policies.md, "Gates". */
 static const float NUMBER_NEAR = 0.6f, ADDED_NEAR = 0.5f, DATE_NEAR = 0.65f, NEGATION_NEAR = 0.7f,
-                   ANTONYM_NEAR = 0.65f;
+                   ANTONYM_NEAR = 0.65f, CALCULATION_NEAR = 0.5f, EXCHANGED_NEAR = 0.75f;
+enum { CALCULATION_MIN = 2, PARAMETERS_MIN = 3 };
 
 const uint32_t RP_GATES_DEFAULT = ((1u << RP_GATE_COUNT) - 1) & ~(1u << RP_GATE_STRICT);
 
@@ -149,6 +150,99 @@ is_added(const rp_comparison *c, const rp_quantity *single)
            && has_only_such_words(&c->left_a) && has_only_such_words(&c->left_b);
 }
 
+static size_t
+count_numbers(const rp_features *features, bool with_weak)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < features->quantities_count; i++)
+        count += (with_weak || !features->quantities[i].weak) && !is_date(&features->quantities[i]);
+    return count;
+}
+
+/* "How many", "how long", "the total": the answer is a number. */
+static bool
+asks_for_number(const rp_features *features)
+{
+    for (size_t i = 0; i < features->words_count; i++) {
+        const rp_word *word = &features->words[i];
+        if (rp_word_is(word, "how") && i + 1 < features->words_count
+            && rp_word_is_one_of(word + 1, "many much long far old tall fast often heavy big"))
+            return true;
+        if (rp_word_is_one_of(word, "calculate compute total average percentage"))
+            return true;
+    }
+    return false;
+}
+
+/* A prompt of several numbers that asks for another: its result hangs on every one of
+ * them, wherever it stands, also on one that is only left out or brought along. */
+static bool
+is_calculation(const rp_comparison *c)
+{
+    return c->alignment.ratio >= CALCULATION_NEAR
+           && RP_MAX(count_numbers(c->a, true), count_numbers(c->b, true)) >= CALCULATION_MIN
+           && asks_for_number(c->a) && asks_for_number(c->b);
+}
+
+/* So are many numbers a list of parameters. */
+static bool
+has_many_numbers(const rp_comparison *c)
+{
+    return c->alignment.ratio >= NUMBER_NEAR
+           && RP_MAX(count_numbers(c->a, false), count_numbers(c->b, false)) >= PARAMETERS_MIN;
+}
+
+/* The same numbers in other roles: "3 apples and 5 pears", "5 apples and 3 pears". In one
+ * gap of the alignment stand two different numbers. Two that changed places around
+ * words of their own are the role gate's. */
+static const rp_quantity *
+quantity_in_gap(const rp_features *features, const rp_leftover *left, int16_t place, bool dates)
+{
+    for (size_t i = 0; i < left->count; i++)
+        if (left->place[i] == place && left->words[i]->flags & RP_WORD_QUANTITY)
+            for (size_t k = 0; k < features->quantities_count; k++) {
+                const rp_quantity *q = &features->quantities[k];
+                if (q->word <= left->index[i] && left->index[i] < q->word + q->words && !q->weak
+                    && is_date(q) == dates)
+                    return q;
+            }
+    return NULL;
+}
+
+static bool
+find_exchanged(const rp_comparison *c, bool dates, const rp_quantity **seen_a,
+               const rp_quantity **seen_b)
+{
+    size_t gaps = 0;
+    for (size_t i = 0; i < c->left_a.count; i++) {
+        const int16_t place = c->left_a.place[i];
+        if (i > 0 && c->left_a.place[i - 1] == place)
+            continue; /* this gap was looked at */
+        const rp_quantity *a = quantity_in_gap(c->a, &c->left_a, place, dates);
+        const rp_quantity *b = a ? quantity_in_gap(c->b, &c->left_b, place, dates) : NULL;
+        if (!b || rp_quantities_equal(a, b))
+            continue;
+        *seen_a = a;
+        *seen_b = b;
+        gaps++;
+    }
+    return gaps >= 2;
+}
+
+/* In a calculation a sentence more or less changes the result as a number does ("and sells
+ * half of them"), and which one does is beyond words: all of them count. */
+static void
+compare_calculations(rp_comparison *c)
+{
+    if (!is_calculation(c))
+        return;
+    const rp_word *word_a = rp_gates_first_unexplained(&c->left_a, c->b);
+    const rp_word *word_b = rp_gates_first_unexplained(&c->left_b, c->a);
+    if (word_a || word_b || c->left_a.is_cut || c->left_b.is_cut)
+        rp_gate_say(c, RP_GATE_NUMBER, true, rp_word_text(c->a, word_a),
+                    rp_word_text(c->b, word_b));
+}
+
 /* A swap: each side has a quantity of this gate that the other lacks. "One" and
  * "first" are often no numbers: they count only against another in the same place,
  * which is approximated by a partner that is not weak as well. */
@@ -170,13 +264,21 @@ compare_quantities(rp_comparison *c)
             if (lacks_b[j] && is_date(&b->quantities[j]) == dates
                 && (!extra_b || extra_b->weak))
                 extra_b = &b->quantities[j];
-        if (!extra_a && !extra_b)
+        if (!extra_a && !extra_b) {
+            if (c->alignment.ratio >= EXCHANGED_NEAR
+                && find_exchanged(c, dates, &extra_a, &extra_b))
+                rp_gate_say(c, dates ? RP_GATE_DATE : RP_GATE_NUMBER, true,
+                            text_of_quantity(a, extra_a), text_of_quantity(b, extra_b));
             continue;
+        }
         const bool swapped = extra_a && extra_b && !(extra_a->weak && extra_b->weak);
         const bool near = c->alignment.ratio >= (dates ? DATE_NEAR : NUMBER_NEAR);
         const rp_quantity *single = extra_a && extra_b ? NULL : extra_a ? extra_a : extra_b;
         const bool added = single && is_added(c, single);
-        rp_gate_say(c, dates ? RP_GATE_DATE : RP_GATE_NUMBER, (near && swapped) || added,
+        const bool is_strong = (extra_a && !extra_a->weak) || (extra_b && !extra_b->weak);
+        const bool counts = !dates
+                            && ((is_strong && has_many_numbers(c)) || is_calculation(c));
+        rp_gate_say(c, dates ? RP_GATE_DATE : RP_GATE_NUMBER, (near && swapped) || added || counts,
                extra_a ? text_of_quantity(a, extra_a) : RP_STR(""),
                extra_b ? text_of_quantity(b, extra_b) : RP_STR(""));
     }
@@ -314,6 +416,7 @@ rp_gates_compare(const rp_features *a, const rp_features *b, const rp_gate_optio
     collect_leftover(c.b, c.alignment.b_to_a, c.alignment.b_count, true, &c.left_b);
     find_moved(&c);
     compare_quantities(&c);
+    compare_calculations(&c);
     compare_polarity(&c);
     rp_gates_names(&c);
     rp_gates_order(&c);

@@ -259,8 +259,8 @@ compare_codes(rp_comparison *c)
 
 /* ---- strict -------------------------------------------------------------------------- */
 
-static const rp_word *
-first_unexplained(const rp_leftover *left, const rp_features *other)
+const rp_word *
+rp_gates_first_unexplained(const rp_leftover *left, const rp_features *other)
 {
     for (size_t i = 0; i < left->count; i++)
         if (!left->elsewhere[i] && is_content(left->words[i])
@@ -276,8 +276,8 @@ compare_strictly(rp_comparison *c)
 {
     if (!c->options->strict && !(c->options->enabled >> RP_GATE_STRICT & 1))
         return;
-    const rp_word *word_a = first_unexplained(&c->left_a, c->b);
-    const rp_word *word_b = first_unexplained(&c->left_b, c->a);
+    const rp_word *word_a = rp_gates_first_unexplained(&c->left_a, c->b);
+    const rp_word *word_b = rp_gates_first_unexplained(&c->left_b, c->a);
     const bool cut = c->left_a.is_cut || c->left_b.is_cut || c->a->is_cut || c->b->is_cut;
     if (word_a || word_b || cut)
         rp_gate_say(c, RP_GATE_STRICT, true, rp_word_text(c->a, word_a),

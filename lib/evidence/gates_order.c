@@ -52,6 +52,35 @@ has_participant(const rp_word *words, size_t count)
 }
 
 static bool
+has_quantity(const rp_word *words, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (words[i].flags & RP_WORD_QUANTITY)
+            return true;
+    return false;
+}
+
+/* Both take part, or both are numbers: "from version 2 to 3", "from 10 km to 5 miles". */
+static bool
+may_change_places(const rp_word *x, size_t x_size, const rp_word *y, size_t y_size)
+{
+    return (has_participant(x, x_size) && has_participant(y, y_size))
+           || (has_quantity(x, x_size) && has_quantity(y, y_size));
+}
+
+/* "3 plus 4" is "4 plus 3". */
+static bool
+has_commutative(const rp_features *features)
+{
+    for (size_t i = 0; i < features->words_count && i < RP_ALIGN_WORDS_MAX; i++)
+        if (rp_word_is_one_of(&features->words[i],
+                              "plus times add adding sum product multiply multiplied average mean "
+                              "gcd lcm x"))
+            return true;
+    return false;
+}
+
+static bool
 find_exchange(const rp_comparison *c, exchange *out)
 {
     const rp_word *a = c->a->words, *b = c->b->words;
@@ -68,7 +97,7 @@ find_exchange(const rp_comparison *c, exchange *out)
         for (size_t y = 1; y <= EXCHANGE_MAX && x + y < size; y++)
             if (equal_words(a + begin, b + end - x, x) && equal_words(a + end - y, b + begin, y)
                 && equal_words(a + begin + x, b + begin + y, size - x - y)
-                && has_participant(a + begin, x) && has_participant(a + end - y, y)) {
+                && may_change_places(a + begin, x, a + end - y, y)) {
                 *out = (exchange){ begin, x, y, size };
                 return true;
             }
@@ -82,6 +111,16 @@ joins_equals(const rp_word *words, const exchange *e)
     for (size_t i = e->begin + e->x_size - 1; i < e->begin + e->size - e->y_size; i++)
         if (words[i].flags & RP_WORD_COMMA
             || (i >= e->begin + e->x_size && rp_word_has(&words[i], RP_LEX_COORDINATOR)))
+            return true;
+    return false;
+}
+
+/* Something stands between two numbers that tells them apart: "on May 3 and back on June 9". */
+static bool
+has_content_between(const rp_word *words, const exchange *e)
+{
+    for (size_t i = e->begin + e->x_size; i < e->begin + e->size - e->y_size; i++)
+        if (!rp_word_has(&words[i], RP_LEX_FUNCTION | RP_LEX_COORDINATOR | RP_LEX_UNIT))
             return true;
     return false;
 }
@@ -135,8 +174,11 @@ compare_roles(rp_comparison *c)
 {
     exchange e;
     if (find_exchange(c, &e)) {
-        const bool fires = !joins_equals(c->a->words, &e) && !joins_equals(c->b->words, &e)
-                           && !has_symmetric(c->a);
+        const bool numbers = has_quantity(c->a->words + e.begin, e.x_size)
+                             && has_quantity(c->b->words + e.begin, e.y_size);
+        const bool joined = joins_equals(c->a->words, &e) || joins_equals(c->b->words, &e);
+        const bool fires = (!joined || (numbers && has_content_between(c->a->words, &e)))
+                           && !(numbers ? has_commutative(c->a) : has_symmetric(c->a));
         rp_gate_say(c, RP_GATE_ROLE, fires, rp_word_text(c->a, &c->a->words[e.begin]),
                     rp_word_text(c->b, &c->b->words[e.begin]));
     } else if (is_wrong_passive(c)) {

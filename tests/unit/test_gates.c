@@ -118,6 +118,97 @@ test_an_added_number_fires_where_nothing_else_differs(void **state)
     }
 }
 
+/* Any gate may say so. */
+static void
+expect_some_gate(const pair *rows, size_t count)
+{
+    size_t silent = 0;
+    for (size_t i = 0; i < count; i++) {
+        const rp_gate_report got
+            = compare(rows[i].a, rows[i].b, (rp_gate_options){ .enabled = RP_GATES_DEFAULT });
+        if (!got.fired)
+            print_error("nothing fired: %s | %s (alignment %.2f)\n", rows[i].a, rows[i].b,
+                        (double)got.alignment);
+        silent += !got.fired;
+    }
+    assert_int_equal(silent, 0);
+}
+
+static void
+test_numbers_that_changed_places_fire(void **state)
+{
+    (void)state;
+    static const pair rows[] = {
+        { "How do I migrate from version 2 to version 3?",
+          "How do I migrate from version 3 to version 2?", 0 },
+        { "upgrade postgres version 12 to 14", "upgrade postgres version 14 to 12", 0 },
+        { "Convert from 10 km to 5 miles", "Convert from 5 miles to 10 km", 0 },
+        { "What changed from 2019 to 2021?", "What changed from 2021 to 2019?", 0 },
+        { "Is the office open from Monday to Thursday?",
+          "Is the office open from Thursday to Monday?", 0 },
+        { "fly from Boston on May 3 and back on June 9",
+          "fly from Boston on June 9 and back on May 3", 0 },
+        { "subtract 17 from 40", "subtract 40 from 17", 0 },
+        { "divide 12 by 5", "divide 5 by 12", 0 },
+        { "send 20 dollars to account 35", "send 35 dollars to account 20", 0 },
+        { "resize the image from 640 to 480 pixels", "resize the image from 480 to 640 pixels", 0 },
+        { "Anna is 12 and Ben is 15, who is older?", "Anna is 15 and Ben is 12, who is older?",
+          0 },
+        { "buy 3 shares of IBM and 7 shares of Shell", "buy 7 shares of IBM and 3 shares of Shell",
+          0 },
+        { "move line 10 below line 20", "move line 20 below line 10", 0 },
+        { "Set the timer for 5 minutes with 30 second breaks",
+          "Set the timer for 30 minutes with 5 second breaks", 0 },
+    };
+    static const pair silent[] = {
+        { "what is 3 plus 4", "what is 4 plus 3", 0 },
+        { "what is 12 times 8", "what is 8 times 12", 0 },
+        { "multiply 12 by 8", "multiply 8 by 12", 0 },
+        { "the difference between 5 and 10", "the difference between 10 and 5", 0 },
+        { "list of films from 1999, 2004", "list of films from 2004, 1999", 0 },
+        { "In 2014, who won the world cup?", "Who won the world cup in 2014?", 0 },
+        { "On May 3, is the library open?", "Is the library open on May 3?", 0 },
+        { "Is 8 or 16 GB of memory enough?", "Is 16 or 8 GB of memory enough?", 0 },
+    };
+    expect_some_gate(rows, RP_COUNT(rows));
+    expect_silent(silent, RP_COUNT(silent));
+}
+
+/* What is asked hangs on every number and on every condition. */
+static void
+test_a_calculation_with_other_givens_fires(void **state)
+{
+    (void)state;
+    static const pair rows[] = {
+        { "A baker makes 24 rolls and sells 3 boxes of 6. How many rolls are left?",
+          "A baker makes 24 rolls and sells some boxes of 6. How many rolls are left?", 0 },
+        { "A train runs 80 km an hour for 3 hours. How far does it get?",
+          "A train runs 80 km an hour for 3 hours and stops for 30 minutes. How far does it get?",
+          0 },
+        { "Tom has 12 marbles and buys 5 bags with 10 each. How many marbles does he have?",
+          "Tom has 12 marbles and buys 5 bags with 10 each. He loses half of them. How many "
+          "marbles does he have?", 0 },
+        { "I run 5 km on 4 days a week. How many km do I run in 6 weeks?",
+          "I run 5 km on 4 days a week. How many km do I run?", 0 },
+        { "A pool holds 900 litres and is filled with 15 litres a minute. How long does it take?",
+          "A pool holds 900 litres and is filled with 15 litres a minute but leaks. How long does "
+          "it take?", 0 },
+        { "A loan of 2000 euros at 4 percent for 3 years: calculate the interest",
+          "A loan of 2000 euros at 4 percent: calculate the interest", 0 },
+    };
+    static const pair silent[] = {
+        { "Tom has 12 marbles and buys 5 bags with 10 each. How many marbles does he have?",
+          "Tom has twelve marbles and buys five bags with ten each. How many marbles has he?", 0 },
+        { "Calculate the area of a room of 4 m by 5 m", "calculate area of a room of 4 m by 5 m",
+          0 },
+        { "How many days are in a year?", "How many days are there in a year?", 0 },
+        { "How much does one coffee cost in Rome?", "How much is one coffee in Rome?", 0 },
+        { "How many calories are in 2 eggs?", "How many calories do 2 eggs have?", 0 },
+    };
+    expect_some_gate(rows, RP_COUNT(rows));
+    expect_silent(silent, RP_COUNT(silent));
+}
+
 static void
 test_the_same_quantity_written_differently_is_silent(void **state)
 {
@@ -465,6 +556,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_changed_quantity_fires),
         cmocka_unit_test(test_an_added_number_fires_where_nothing_else_differs),
+        cmocka_unit_test(test_numbers_that_changed_places_fire),
+        cmocka_unit_test(test_a_calculation_with_other_givens_fires),
         cmocka_unit_test(test_the_same_quantity_written_differently_is_silent),
         cmocka_unit_test(test_a_negation_or_an_opposite_fires),
         cmocka_unit_test(test_agreement_in_other_words_is_silent),
