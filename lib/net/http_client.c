@@ -26,6 +26,17 @@ rp_fetch_sends_field(const rp_header *field, rp_str connection)
            !(connection.len && rp_http_list_has(connection, field->name));
 }
 
+bool
+rp_fetch_is_repeatable(const rp_fetch_request *request)
+{
+    static const rp_str methods[] = { { "GET", 3 }, { "HEAD", 4 }, { "OPTIONS", 7 }, { "TRACE", 5 },
+                                      { "PUT", 3 }, { "DELETE", 6 } }; /* RFC 9110 9.2.2 */
+    for (size_t i = 0; i < RP_COUNT(methods); i++)
+        if (rp_str_equal(request->method, methods[i]))
+            return true;
+    return rp_http_header(request->headers, request->header_count, "idempotency-key").len > 0;
+}
+
 rp_fetch_patience
 rp_fetch_patience_of(const rp_fetch_request *request)
 {

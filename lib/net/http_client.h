@@ -4,11 +4,10 @@
  * (HTTP/1.1), everything else by libcurl (TLS, HTTP/2, proxies). Pooled connections. No
  * redirects, http and https only, no `Expect:`, proxies only if configured.
  *
- * A request is sent again, once, when a kept-alive connection turned out stale (or an
- * HTTP/2 stream was refused) and no byte of a reply had arrived; an upload in pieces only
- * if none of them had been sent. Over http:// moreover only if that does no harm: the
- * method is idempotent, or there is an Idempotency-Key, or the other side had closed before
- * the request came.
+ * A request is sent again when a kept-alive connection turned out stale (or an HTTP/2 stream
+ * was refused) and no byte of a reply had arrived; an upload in pieces only if none of them
+ * had been sent; and only if that does no harm: the method is idempotent, or there is an
+ * Idempotency-Key, or the other side had refused it or closed before the request came.
  *
  * Threads: an rp_http_client and its fetches belong to one loop; make and free it there,
  * or while the loop does not run. */

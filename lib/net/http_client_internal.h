@@ -57,6 +57,9 @@ void rp_http_client_leave(rp_http_client *client); /* may free it: the last thin
  * itself, and what would not be a field. */
 bool rp_fetch_sends_field(const rp_header *field, rp_str connection);
 
+/* May it be sent twice? An idempotent method, or the client's word that the service will notice. */
+bool rp_fetch_is_repeatable(const rp_fetch_request *request);
+
 /* What the request says of time, without zeros. */
 typedef struct rp_fetch_patience {
     int64_t connect_us, first_byte_us, idle_us, total_us; /* total 0: none */

@@ -11,6 +11,12 @@
  * - Deadlines are ours. A fetch has one timer, looked at lazily: a byte that arrives only
  *   notes the time.
  *
+ * libcurl repeats any request whose kept connection ended without a byte of a reply. A POST that
+ * may have arrived must not arrive twice (RFC 9110 9.2.2), so before it is sent once more we look
+ * at the connection it went out on: still open, the other side has refused it unread (HTTP/2);
+ * closed in order without confirming a byte of it, it was never received. Otherwise the fetch ends
+ * as broken.
+ *
  * An upstream that sends more than its Content-Length says leaves bytes in a kept-alive
  * connection that libcurl 7.88 would take for the next reply, which may be another
  * client's. So before a kept HTTP/1 connection is used again we look whether it is silent;
@@ -25,13 +31,17 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <event2/event_struct.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h> /* tcpi_bytes_acked, which glibc's header lacks */
 #include <netinet/in.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <sys/ioctl.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 enum { EASY_KEPT = 64 };
 
@@ -74,6 +84,11 @@ struct curl_fetch {
     bool waiting, added, wants_start, wants_cancel, wants_resume, timed_out;
     bool head_done, noisy, fresh;
     int local_port; /* of the connection in use; 0: none yet */
+    bool is_repeatable;    /* as often as libcurl likes */
+    bool asked;            /* it was let go out on local_port's connection, where */
+    uint64_t sent_before;  /* so many bytes had been sent before */
+    bool lost, unread;     /* that connection was closed; surely before the request came */
+    bool would_repeat;     /* it would have gone out twice */
     bool paused;           /* on_data said so */
     bool upload_paused, upload_last, upload_in_pieces, in_want_body;
     rp_buffer upload;      /* owned */
@@ -152,19 +167,95 @@ open_socket(void *context, curlsocktype purpose, struct curl_sockaddr *address)
     return fd < 0 ? CURL_SOCKET_BAD : fd;
 }
 
-static void
-note_port(rp_curl *curl, socket_slot *slot, int fd)
+/* ---- not twice ------------------------------------------------------------------------ */
+
+static bool
+look_at(int fd, struct tcp_info *out)
+{
+    socklen_t size = sizeof *out;
+    memset(out, 0, sizeof *out);
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, out, &size) == 0 &&
+           size >= offsetof(struct tcp_info, tcpi_bytes_acked) + sizeof out->tcpi_bytes_acked;
+}
+
+/* Bytes that were given to the connection so far. What cannot be known is taken for none, after
+ * which everything looks received. */
+static uint64_t
+sent_on(int fd)
+{
+    struct tcp_info info;
+    int queued = 0;
+    if (!look_at(fd, &info) || ioctl(fd, SIOCOUTQ, &queued) != 0 || queued < 0)
+        return 0;
+    return info.tcpi_bytes_acked + (uint64_t)queued;
+}
+
+/* The other side has closed in order and confirmed nothing that was sent after `sent_before` (a
+ * reset proves nothing: it confirms nothing in any case). The handshake counts as one byte. */
+static bool
+was_closed_unread(int fd, uint64_t sent_before)
+{
+    enum { CLOSE_WAIT = 8 };
+    struct tcp_info info;
+    return look_at(fd, &info) && info.tcpi_state == CLOSE_WAIT &&
+           info.tcpi_bytes_acked <= sent_before + 1;
+}
+
+static bool
+is_open(int fd)
+{
+    enum { ESTABLISHED = 1 };
+    struct tcp_info info;
+    return look_at(fd, &info) && info.tcpi_state == ESTABLISHED;
+}
+
+static unsigned
+port_of(int fd)
 {
     struct sockaddr_storage at;
     socklen_t size = sizeof at;
     if (getsockname(fd, (struct sockaddr *)&at, &size) != 0)
-        return;
-    const unsigned port = at.ss_family == AF_INET    ? ((struct sockaddr_in *)&at)->sin_port
-                          : at.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&at)->sin6_port
-                                                     : 0;
+        return 0;
+    return ntohs(at.ss_family == AF_INET    ? ((struct sockaddr_in *)&at)->sin_port
+                 : at.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&at)->sin6_port
+                                            : 0);
+}
+
+/* libcurl gives a connection up: what is known of it is known now. */
+static int
+close_socket(void *context, curl_socket_t fd)
+{
+    rp_curl *curl = context;
+    const int port = (int)port_of(fd);
+    curl_fetch *fetch;
+    TAILQ_FOREACH(fetch, &curl->fetches, link)
+        if (port && fetch->asked && !fetch->lost && fetch->local_port == port) {
+            fetch->lost = true;
+            fetch->unread = was_closed_unread(fd, fetch->sent_before);
+        }
+    return close(fd);
+}
+
+/* libcurl wants to send a request that it has sent already. */
+static bool
+may_go_again(rp_curl *curl, const curl_fetch *fetch)
+{
+    if (fetch->is_repeatable)
+        return true;
+    if (fetch->lost)
+        return fetch->unread;
+    const int fd = curl->socket_by_port[fetch->local_port & 0xFFFF];
+    return fd >= 0 && (int)port_of(fd) == fetch->local_port &&
+           (is_open(fd) || was_closed_unread(fd, fetch->sent_before));
+}
+
+static void
+note_port(rp_curl *curl, socket_slot *slot, int fd)
+{
+    const unsigned port = port_of(fd);
     if (!port)
         return; /* not bound yet: libcurl will wish again */
-    curl->socket_by_port[ntohs((uint16_t)port)] = fd;
+    curl->socket_by_port[port] = fd;
     slot->has_port = true;
 }
 
@@ -340,20 +431,28 @@ on_before_request(void *context, char *remote, char *local, int remote_port, int
     (void)remote;
     (void)local;
     (void)remote_port;
+    if (fetch->asked && !may_go_again(curl, fetch)) {
+        fetch->would_repeat = true;
+        return CURL_PREREQFUNC_ABORT;
+    }
+    fetch->asked = fetch->lost = false;
     fetch->local_port = local_port & 0xFFFF;
     curl_easy_getinfo(fetch->easy, CURLINFO_NUM_CONNECTS, &connects);
     socket_slot *slot = slot_of_port(curl, local_port);
-    if (connects > 0 || !slot || !slot->must_be_silent)
-        return CURL_PREREQFUNC_OK;
+    const int fd = curl->socket_by_port[fetch->local_port];
+    const bool is_kept = connects == 0 && slot && slot->must_be_silent;
     char byte;
-    const ssize_t n = recv(curl->socket_by_port[fetch->local_port], &byte, 1,
-                           MSG_PEEK | MSG_DONTWAIT);
-    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+    if (is_kept) {
+        const ssize_t n = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+        if (n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK)) {
+            fetch->noisy = true;
+            return CURL_PREREQFUNC_ABORT;
+        }
         slot->must_be_silent = false;
-        return CURL_PREREQFUNC_OK;
     }
-    fetch->noisy = true;
-    return CURL_PREREQFUNC_ABORT;
+    fetch->asked = true;
+    fetch->sent_before = fd >= 0 ? sent_on(fd) : 0;
+    return CURL_PREREQFUNC_OK;
 }
 
 static void
@@ -379,7 +478,9 @@ collect_done(rp_curl *curl)
         if (code == CURLE_OK)
             note_silence(fetch);
         conclude(fetch, result_of(fetch, code),
-                 fetch->timed_out ? "timed out" : curl_easy_strerror(code));
+                 fetch->timed_out      ? "timed out"
+                 : fetch->would_repeat ? "the connection ended without a reply; not sent again"
+                                       : curl_easy_strerror(code));
     }
 }
 
@@ -804,6 +905,8 @@ prepare_fetch(curl_fetch *fetch, const rp_fetch_request *request, rp_error *erro
     curl_easy_setopt(fetch->easy, CURLOPT_WRITEDATA, fetch);
     curl_easy_setopt(fetch->easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
     curl_easy_setopt(fetch->easy, CURLOPT_OPENSOCKETDATA, curl);
+    curl_easy_setopt(fetch->easy, CURLOPT_CLOSESOCKETFUNCTION, close_socket);
+    curl_easy_setopt(fetch->easy, CURLOPT_CLOSESOCKETDATA, curl);
     curl_easy_setopt(fetch->easy, CURLOPT_PREREQFUNCTION, on_before_request);
     curl_easy_setopt(fetch->easy, CURLOPT_PREREQDATA, fetch);
     curl_easy_setopt(fetch->easy, CURLOPT_FRESH_CONNECT, 0L);
@@ -824,6 +927,7 @@ rp_curl_start(rp_curl *curl, const rp_fetch_request *request, const rp_fetch_han
     rp_buffer_init(&fetch->upload, 0);
     rp_arena_init(&fetch->arena, RP_FETCH_HEAD_SIZE_MAX);
     TAILQ_INSERT_TAIL(&curl->fetches, fetch, link);
+    fetch->is_repeatable = rp_fetch_is_repeatable(request);
     if (!request->body_is_whole) {
         fetch->upload_in_pieces = true;
         fetch->first_part = request->body;

@@ -605,17 +605,6 @@ write_head(direct_fetch *fetch, const rp_direct_target *target, const rp_fetch_r
     return !rp_buffer_failed(&fetch->head) && !rp_buffer_failed(&fetch->upload);
 }
 
-static bool
-is_repeatable(const rp_fetch_request *request)
-{
-    static const rp_str methods[] = { { "GET", 3 }, { "HEAD", 4 }, { "OPTIONS", 7 }, { "TRACE", 5 },
-                                      { "PUT", 3 }, { "DELETE", 6 } }; /* RFC 9110 9.2.2 */
-    for (size_t i = 0; i < RP_COUNT(methods); i++)
-        if (rp_str_equal(request->method, methods[i]))
-            return true;
-    return rp_http_header(request->headers, request->header_count, "idempotency-key").len > 0;
-}
-
 /* ---- sending ---------------------------------------------------------------------------------------------- */
 
 static ssize_t
@@ -1122,7 +1111,7 @@ rp_direct_start(rp_direct *direct, const rp_direct_target *target, const rp_fetc
     fetch->scan.of_reply = true;
     fetch->patience = rp_fetch_patience_of(request);
     fetch->is_head = rp_str_equal(request->method, RP_STR("HEAD"));
-    fetch->is_repeatable = is_repeatable(request);
+    fetch->is_repeatable = rp_fetch_is_repeatable(request);
     fetch->upload_in_pieces = !request->body_is_whole;
     fetch->upload_chunked = fetch->upload_in_pieces && !counted;
     fetch->upload_left = counted ? (uint64_t)request->body_size - request->body.len : 0;

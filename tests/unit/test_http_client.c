@@ -509,6 +509,40 @@ test_a_stale_connection_is_tried_again(void **state)
     assert_true(atomic_load(&stale_seen) > 4);
 }
 
+/* A kept connection that reads a request and closes: only what does no harm is sent again. */
+static void
+test_what_may_have_arrived_is_not_sent_again(void **state)
+{
+    (void)state;
+    static const rp_header key = { { "idempotency-key", 15 }, { "k", 1 } };
+    static const struct {
+        const char *method;
+        const rp_header *field;
+        bool again;
+    } rows[] = { { "POST", NULL, false }, { "PATCH", NULL, false }, { "POST", &key, true },
+                 { "PUT", NULL, true } };
+    for (size_t i = 0; i < 2 * RP_COUNT(rows); i++) {
+        const size_t row = i % RP_COUNT(rows);
+        probe first, p;
+        prepare(&first, "/stale"); /* makes the connection, or finds the last one closed */
+        run(&first);
+        assert_int_equal(first.result, RP_FETCH_OK);
+        finish(&first);
+        const int before = atomic_load(&stale_seen);
+        prepare(&p, "/stale");
+        p.request.method = rp_str_of(rows[row].method);
+        /* The upstream reads heads only: a body that it answers would be in its way. */
+        p.request.body =
+            i < RP_COUNT(rows) || rows[row].again ? RP_STR("") : RP_STR("a body");
+        p.request.headers = rows[row].field;
+        p.request.header_count = rows[row].field != NULL;
+        run(&p);
+        assert_int_equal(atomic_load(&stale_seen) - before, rows[row].again ? 2 : 1);
+        assert_int_equal(p.result, rows[row].again ? RP_FETCH_OK : RP_FETCH_BROKEN);
+        finish(&p);
+    }
+}
+
 static void
 test_a_request_arrives_as_it_was_given(void **state)
 {
@@ -702,6 +736,7 @@ main(void)
         cmocka_unit_test(test_bytes_after_the_reply_are_nobodys),
         cmocka_unit_test(test_a_cancelled_fetch_says_nothing_more),
         cmocka_unit_test(test_a_stale_connection_is_tried_again),
+        cmocka_unit_test(test_what_may_have_arrived_is_not_sent_again),
         cmocka_unit_test(test_a_request_arrives_as_it_was_given),
         cmocka_unit_test(test_an_upload_in_pieces_arrives_whole),
         cmocka_unit_test(test_connections_are_used_again),
