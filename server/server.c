@@ -71,6 +71,24 @@ fill_rules(rp_cache *cache, const rp_route_config *route, rp_rules *rules, rp_er
                             route->error_max, &rules->decider, error);
 }
 
+/* What each configured tenant may hold of the disk, if it says so. */
+static rp_status
+set_shares(rp_store *store, const rp_config *config, rp_error *error)
+{
+    rp_store_share *shares = calloc(config->tenant_count + 1, sizeof *shares);
+    size_t count = 0;
+    rp_status status = shares ? RP_OK : RP_ERR_NOMEM;
+    for (size_t i = 0; status == RP_OK && i < config->tenant_count; i++)
+        if (config->tenants[i].share_max > 0)
+            shares[count++] = (rp_store_share){ rp_str_of(config->tenants[i].name),
+                                                config->tenants[i].share_max };
+    if (status == RP_OK)
+        status = rp_store_shares_set(store, shares, count);
+    free(shares);
+    return status == RP_OK ? RP_OK : rp_fail(error, status, "the tenants' shares cannot be set: %s",
+                                             rp_status_name(status));
+}
+
 static rp_status
 make_site(rp_cache *cache, const rp_config *config, rp_site **out, rp_error *error)
 {
@@ -86,6 +104,8 @@ make_site(rp_cache *cache, const rp_config *config, rp_site **out, rp_error *err
                                 &site->tenants, error);
     for (size_t i = 0; status == RP_OK && i < config->route_count; i++)
         status = fill_rules(cache, &config->routes[i], &site->rules[i], error);
+    if (status == RP_OK)
+        status = set_shares(rp_cache_store_of(cache), config, error);
     if (status != RP_OK) {
         rp_site_unref(site);
         return status;

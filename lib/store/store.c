@@ -152,6 +152,7 @@ rp_store_close(rp_store *store)
         pthread_cond_destroy(&store->settled);
     }
     rp_data_folder_close(&store->folder);
+    free(store->shares);
     free(store);
 }
 
@@ -211,13 +212,46 @@ check_draft(const rp_store *store, const rp_entry *draft)
     return RP_OK;
 }
 
+uint64_t
+rp_store_share_of(const rp_store *store, uint64_t tenant)
+{
+    for (size_t i = 0; i < store->share_count; i++)
+        if (store->shares[i].tenant == tenant)
+            return store->shares[i].bytes;
+    return store->share_max_bytes;
+}
+
+rp_status
+rp_store_shares_set(rp_store *store, const rp_store_share *shares, size_t count)
+{
+    struct rp_tenant_share *made = calloc(count ? count : 1, sizeof *made);
+    if (!made)
+        return RP_ERR_NOMEM;
+    for (size_t i = 0; i < count; i++) {
+        if (!(shares[i].share > 0 && shares[i].share <= 1)) {
+            free(made);
+            return RP_ERR_INVALID;
+        }
+        made[i].tenant = rp_hash64(shares[i].tenant);
+        made[i].bytes = (uint64_t)((double)store->budget_wanted_bytes * shares[i].share);
+    }
+    pthread_mutex_lock(&store->lock);
+    struct rp_tenant_share *before = store->shares;
+    store->shares = made;
+    store->share_count = count;
+    pthread_mutex_unlock(&store->lock);
+    free(before);
+    return RP_OK;
+}
+
 /* A tenant whose static entries fill its share cannot make room. */
 static bool
 exceeds_share(const rp_store *store, const rp_op *op)
 {
     const uint64_t size = rp_rows_disk_size(op->entry, RP_ENTRY_RECORD_HEADER_SIZE);
-    const rp_slot_tenant *tenant = rp_slots_tenant(&store->slots, rp_hash64(op->entry->tenant));
-    return size + (tenant ? tenant->static_bytes : 0) > store->share_max_bytes;
+    const uint64_t name = rp_hash64(op->entry->tenant);
+    const rp_slot_tenant *tenant = rp_slots_tenant(&store->slots, name);
+    return size + (tenant ? tenant->static_bytes : 0) > rp_store_share_of(store, name);
 }
 
 rp_status

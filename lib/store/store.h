@@ -122,6 +122,16 @@ const uint8_t *rp_store_secret(const rp_store *store);
 void rp_store_id_encode(const rp_store *store, rp_entry_id id, char out[33]);
 bool rp_store_id_decode(const rp_store *store, rp_str text, rp_entry_id *out);
 
+/* A tenant that may hold another share of disk_max than share_max says. */
+typedef struct rp_store_share {
+    rp_str tenant;
+    double share; /* in (0, 1] */
+} rp_store_share;
+/* These and no others, from now on. A tenant that holds more gives its own entries up as new
+ * ones come. Fails: RP_ERR_INVALID, RP_ERR_NOMEM; then those before hold. */
+RP_NODISCARD rp_status rp_store_shares_set(rp_store *store, const rp_store_share *shares,
+                                           size_t count);
+
 /* ---- loop threads ----------------------------------------------------------- */
 
 /* The entry with this key in this scope, neither expired nor removed; 0: none. The

@@ -99,6 +99,11 @@ struct rp_store {
 
     bool data_lock_made;
     pthread_mutex_t lock; /* guards all below unless it says otherwise */
+    struct rp_tenant_share {
+        uint64_t tenant; /* hash of its name */
+        uint64_t bytes;
+    } *shares;              /* owned: of tenants with another than share_max_bytes */
+    size_t share_count;
     pthread_cond_t wake;    /* the writer: there is work */
     pthread_cond_t settled; /* waiting threads: a batch is done, or the queue has room */
     rp_slots slots;
@@ -179,6 +184,8 @@ RP_NODISCARD rp_status rp_store_load(rp_store *store, rp_error *error);
 bool rp_store_reload(rp_store *store);
 /* The rows that a new database starts with. */
 int rp_store_write_first(void *context, rp_database *database, MDB_txn *txn);
+/* What a tenant (hash of its name) may hold. The lock is held. */
+uint64_t rp_store_share_of(const rp_store *store, uint64_t tenant);
 void rp_store_fingerprint_now(rp_store *store, const char *fingerprint, size_t dim);
 
 /* ---- store_rows.c: the rows of an entry in a write transaction --------------- */

@@ -300,7 +300,7 @@ keep_share(rp_store *store, writer_batch *batch, rp_op *op)
         pthread_mutex_lock(&store->lock);
         const rp_slot_tenant *tenant = rp_slots_tenant(&store->slots, op->tenant);
         const uint64_t held = tenant ? tenant->bytes - tenant->doomed_bytes : 0;
-        const bool over = held + more > store->share_max_bytes;
+        const bool over = held + more > rp_store_share_of(store, op->tenant);
         if (over)
             number = rp_slots_evict_tenant(&store->slots, op->tenant);
         if (number) {

@@ -173,3 +173,25 @@ def test_no_secret_and_no_prompt_reaches_logs(proxy):
                "the two requests are never logged")
     text = logged() + "".join(proxy.lines)
     assert "zebra" not in text and "very-secret" not in text
+
+
+def test_a_tenant_holds_no_more_of_the_disk_than_its_share(start):
+    tenants = ("disk_max: 8MiB\ntenants: [ { name: small, keys: [ sk-small-1 ], share_max: %s, "
+               "upstream_key: sk-up }, { name: usual, keys: [ sk-usual-1 ], upstream_key: sk-up } ]")
+    proxy = start(tenants % "0.03")
+    prompts = [os.urandom(5000).hex() for _ in range(30)]
+
+    def kept(key):
+        asked = [proxy.chat(prompt, {"Cache-Control": "only-if-cached"}, key=key)
+                 for prompt in prompts]
+        return sum(reply.cache == "hit" for reply in asked)
+
+    for key in ("sk-small-1", "sk-usual-1"):
+        for prompt in prompts:
+            assert proxy.chat(prompt, key=key).status == 200
+    wait_until(lambda: kept("sk-small-1") < 20, "the share does not hold")
+    assert kept("sk-usual-1") == 30 and kept("sk-small-1") > 0
+    proxy.reload("\n".join(proxy.config.split("\n")[:2]) + "\n" + tenants % "0.5")
+    for prompt in prompts:
+        proxy.chat(prompt, key="sk-small-1")
+    wait_until(lambda: kept("sk-small-1") == 30, "the new share does not hold")

@@ -154,6 +154,37 @@ test_a_flood_pushes_out_its_own_tenant_only(void **state)
     test_folder_free(folder);
 }
 
+/* A tenant with a share of its own holds as much of it as others of theirs, and no other tenant's
+ * changes; a share that is set later holds from then on. */
+static void
+test_a_tenant_may_have_a_share_of_its_own(void **state)
+{
+    (void)state;
+    char *folder = test_folder_make();
+    rp_store *store = test_store_open_with((rp_store_options){
+        .folder = folder, .disk_max = RP_DISK_MIN, .share_max = 0.4 });
+    const rp_store_share small = { RP_STR("small"), 0.1 }, wrong = { RP_STR("small"), 1.5 };
+    assert_int_equal(rp_store_shares_set(store, &small, 1), RP_OK);
+    assert_int_equal(rp_store_shares_set(store, &wrong, 1), RP_ERR_INVALID);
+    for (uint64_t i = 0; i < 1500; i++) {
+        assert_int_equal(put_as(store, i, 3000, RP_STR("small"), 0), RP_OK);
+        assert_int_equal(put_as(store, 10000 + i, 3000, RP_STR("usual"), 0), RP_OK);
+    }
+    assert_int_equal(rp_store_sync(store), RP_OK);
+    const size_t held = count_of_tenant(store, 0, 1500);
+    const size_t usual = count_of_tenant(store, 10000, 11500);
+    print_message("%zu of the small tenant, %zu of the usual one\n", held, usual);
+    /* A quarter, but for whole pages. */
+    assert_true(held > 0 && held * 3 < usual && usual < held * 5);
+    assert_int_equal(rp_store_shares_set(store, NULL, 0), RP_OK);
+    for (uint64_t i = 2000; i < 3500; i++)
+        assert_int_equal(put_as(store, i, 3000, RP_STR("small"), 0), RP_OK);
+    assert_int_equal(rp_store_sync(store), RP_OK);
+    assert_true(count_of_tenant(store, 2000, 3500) > held * 3);
+    rp_store_close(store);
+    test_folder_free(folder);
+}
+
 static void
 test_curated_entries_stay(void **state)
 {
@@ -436,6 +467,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_small_disk_takes_any_number_of_entries),
         cmocka_unit_test(test_a_flood_pushes_out_its_own_tenant_only),
+        cmocka_unit_test(test_a_tenant_may_have_a_share_of_its_own),
         cmocka_unit_test(test_curated_entries_stay),
         cmocka_unit_test(test_used_entries_outlive_a_scan),
         cmocka_unit_test(test_hot_replies_keep_to_their_bytes),
