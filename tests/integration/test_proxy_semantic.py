@@ -5,8 +5,11 @@ holds a request up, an encoder that is asked again when the reply is stored.
 """
 import concurrent.futures
 import math
+import os
 
 import pytest
+
+from proxy import wait_until
 
 # The shipped default (0.95) rarely accepts a real paraphrase; here the mechanism is
 # tested, so the threshold is lower.
@@ -122,3 +125,23 @@ def test_a_restart_rebuilds_the_index(start, encoder, tmp_path):
     first.stop()
     second = start(PATIENT + LOOSE, model=encoder, folder=tmp_path)
     assert second.wait_for_hit("How can I reset my router?", user="u").cache == "hit"
+
+
+def cpu_seconds(process):
+    with open("/proc/%d/stat" % process.pid) as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_stopping_does_not_wait_for_a_long_embedding(start, encoder):
+    """With the plain kernels this takes ten minutes of a core; the server must end without."""
+    server = start("drain_timeout: 1s\n" + PATIENT, model=encoder + ", precision: f32, tier: plain")
+    server.accept()
+    texts = ["text %d " % i + "about the weather of many days in a garden " * 5 for i in range(2048)]
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        before = cpu_seconds(server.process)
+        asked = pool.submit(server.call, path="/v1/embeddings", body={
+            "model": "reprise/" + os.path.basename(encoder.rstrip("/")), "input": texts})
+        wait_until(lambda: cpu_seconds(server.process) > before + 0.5, "it never began")
+        server.stop()  # has a bound, and wants the server to end in peace
+        assert asked.exception() is not None or asked.result().status != 200
