@@ -1,8 +1,11 @@
 /* flat.c - one list of vectors and the search through it: see index_internal.h.
  *
- * The sieve compares sign bits (48 bytes of a 384-number vector) and keeps the
- * `keep` nearest by Hamming distance; their 8-bit codes are compared exactly; the
- * originals settle the order of the best. Short lists skip the sieve. */
+ * The sieve compares the first half of the sign bits (24 bytes of a 384-number vector),
+ * the other half of what passes, and keeps what is near by Hamming distance; the 8-bit
+ * codes of those are compared exactly; the originals settle the order of the best. How
+ * near is near follows from the best similarity found so far: two vectors with an angle
+ * of a differ in about dim * a / pi signs, so that what differs in many more cannot be
+ * better. Short lists skip the sieve. */
 #include "index/index_internal.h"
 #include "base/bytes.h"
 
@@ -26,8 +29,10 @@ lay_out(const shape *s, uint32_t capacity, bool bare, char *base, chunk_parts *o
     if (has_bits(s, capacity, bare)) {
         out->center = (const center **)(base + at);
         at = 64; /* bits begin at a cache line */
-        out->bits = (uint64_t *)(base + at);
-        at += (size_t)capacity * s->words * sizeof(uint64_t);
+        out->first = (uint64_t *)(base + at);
+        at += (size_t)capacity * s->words_first * sizeof(uint64_t);
+        out->rest = (uint64_t *)(base + at);
+        at += (size_t)capacity * (s->words - s->words_first) * sizeof(uint64_t);
     }
     out->ids = (_Atomic rp_entry_id *)(base + at);
     at += (size_t)capacity * sizeof(rp_entry_id);
@@ -70,9 +75,9 @@ make_chunk(const shape *s, uint32_t capacity, bool bare, retirer *r)
     atomic_init(&made->next, NULL);
     chunk_parts parts = parts_of(s, made);
     memset((void *)parts.ids, 0, capacity * sizeof(rp_entry_id)); /* nobody is there */
-    if (parts.bits) {
+    if (parts.first) {
         /* Bits of slots that are not there yet are read together with those that are. */
-        memset(parts.bits, 0, (size_t)capacity * s->words * sizeof(uint64_t));
+        memset(parts.first, 0, (size_t)capacity * s->words * sizeof(uint64_t));
         *parts.center = s->center;
     }
     *r->size_bytes += size;
@@ -85,19 +90,50 @@ retire_chunk(const shape *s, chunk *c, retirer *r)
     r->retire(r->context, c, chunk_size_bytes(s, c->capacity, c->bare));
 }
 
+void
+rp_signs(const shape *s, const center *of, const float *vector, uint64_t *out)
+{
+    s->kernels->signs(vector, of->mean, s->dim, out);
+}
+
+/* Where word `w` of a place's signs is. */
+static uint64_t *
+sign_word(const shape *s, uint64_t *first, uint64_t *rest, uint32_t place, size_t w)
+{
+    const size_t block = place / RP_SCAN_GROUP, words_rest = s->words - s->words_first;
+    uint64_t *row = w < s->words_first ? first + (block * s->words_first + w) * RP_SCAN_GROUP
+                                       : rest + (block * words_rest + w - s->words_first) * RP_SCAN_GROUP;
+    return row + place % RP_SCAN_GROUP;
+}
+
+void
+rp_write_signs(const shape *s, uint64_t *first, uint64_t *rest, uint32_t place, const uint64_t *words)
+{
+    for (size_t w = 0; w < s->words; w++)
+        /* The sieve may be reading the neighbors' bits in this block. */
+        __atomic_store_n(sign_word(s, first, rest, place, w), words[w], __ATOMIC_RELAXED);
+}
+
+/* Turn the signs of a removed vector round: what was near is far then, and the sieve does
+ * not have to ask which of its hits are still there. */
+static void
+turn_signs(const shape *s, const chunk_parts *parts, uint32_t place)
+{
+    for (size_t w = 0; w < s->words; w++) {
+        uint64_t *word = sign_word(s, parts->first, parts->rest, place, w);
+        __atomic_store_n(word, ~*word, __ATOMIC_RELAXED);
+    }
+}
+
 /* Write a vector into a slot that nobody may look at yet. */
 static void
 write_slot(const shape *s, chunk *c, uint32_t place, const float *vector)
 {
     chunk_parts parts = parts_of(s, c);
-    if (parts.bits) {
+    if (parts.first) {
         uint64_t words[RP_DIM_MAX / 64];
-        s->kernels->signs(vector, (*parts.center)->mean, s->dim, words);
-        uint64_t *block = parts.bits + place / RP_SCAN_GROUP * s->words * RP_SCAN_GROUP;
-        for (size_t w = 0; w < s->words; w++)
-            /* The sieve may be reading the neighbors' bits in this block. */
-            __atomic_store_n(&block[w * RP_SCAN_GROUP + place % RP_SCAN_GROUP], words[w],
-                             __ATOMIC_RELAXED);
+        rp_signs(s, *parts.center, vector, words);
+        rp_write_signs(s, parts.first, parts.rest, place, words);
     }
     int8_t *codes = parts.codes + (size_t)place * s->dim_padded;
     parts.scales[place] = s->kernels->codes(vector, s->dim, codes);
@@ -300,6 +336,8 @@ rp_flat_hide(flat *list, const shape *s, uint32_t slot)
 {
     chunk_parts parts = parts_of(s, chunk_of(list, slot));
     atomic_store_explicit(&parts.ids[slot % CHUNK_SLOTS], 0, memory_order_release);
+    if (parts.first)
+        turn_signs(s, &parts, slot % CHUNK_SLOTS);
     atomic_fetch_sub_explicit(&list->live, 1, memory_order_relaxed);
 }
 
@@ -408,7 +446,8 @@ rp_sift_size(const shape *s, size_t chunk_max, size_t list_max)
 {
     return align_up(s->words * sizeof(uint64_t)) + align_up(SIEVE_ROOM * sizeof(rp_sieve_hit)) +
            align_up((s->dim + 2) * sizeof(uint32_t)) + align_up(chunk_max * sizeof(chunk_parts)) +
-           align_up(KEEP_MAX * sizeof(found_place)) + list_max * sizeof(list_probe);
+           align_up(BEST_MAX * sizeof(found_place)) + align_up(RP_INDEX_K_MAX * sizeof(float)) +
+           align_up(KEEP_MAX * sizeof(rp_sieve_hit)) + list_max * sizeof(list_probe);
 }
 
 void
@@ -425,7 +464,11 @@ rp_sift_init(sift *f, const shape *s, size_t chunk_max, void *memory)
     f->chunks = (chunk_parts *)at;
     at += align_up(chunk_max * sizeof(chunk_parts));
     f->best = (found_place *)at;
-    at += align_up(KEEP_MAX * sizeof(found_place));
+    at += align_up(BEST_MAX * sizeof(found_place));
+    f->tops = (float *)at;
+    at += align_up(RP_INDEX_K_MAX * sizeof(float));
+    f->ordered = (rp_sieve_hit *)at;
+    at += align_up(KEEP_MAX * sizeof(rp_sieve_hit));
     f->probes = (list_probe *)at;
     memset(f->chunks, 0, chunk_max * sizeof *f->chunks);
 }
@@ -436,11 +479,72 @@ rp_sift_start(sift *f, const float *query_padded, size_t k)
     f->query = query_padded;
     f->search++;
     f->center = NULL;
-    f->hit_count = f->chunk_count = f->best_count = 0;
-    f->keep = RP_MIN(RP_MAX((size_t)KEEP_MIN, k * 16), (size_t)KEEP_MAX);
-    f->room = RP_MIN(f->keep * 4, (size_t)SIEVE_ROOM);
-    f->best_max = RP_MIN(RP_MAX(k * 2, k + 8), (size_t)KEEP_MAX);
+    f->hit_count = f->chunk_count = f->best_count = f->top_count = 0;
+    f->k = k;
+    f->keep = RP_MIN(KEEP_ONE + (k - 1) * KEEP_FURTHER, (size_t)KEEP_MAX);
+    f->best_max = RP_MIN(RP_MAX(k * 2, k + 8), (size_t)BEST_MAX);
     f->limit = (uint32_t)f->shape->dim + 1;
+    f->expected = 0;
+}
+
+/* ---- how near is near ---------------------------------------------------------- */
+
+/* Take the k-th best similarity so far into account. The signs are those of centred
+ * vectors, hence of another angle: v is taken to lie along the center c as all vectors do on
+ * average, v.c = |c|^2. That is exact for most of them within a few signs. */
+static void
+narrow(sift *f)
+{
+    if (!f->center || f->top_count < f->k)
+        return;
+    const shape *s = f->shape;
+    const float cosine = (f->tops[0] - f->query_along) * f->query_scale;
+    const float signs = (float)s->dim * acosf(RP_MAX(-1.0f, RP_MIN(1.0f, cosine))) / (float)M_PI;
+    f->expected = (uint32_t)signs;
+    f->limit = RP_MIN(f->limit, (uint32_t)(signs + s->sign_margin) + 1);
+}
+
+static void
+take_center(sift *f, const center *of_bits)
+{
+    const shape *s = f->shape;
+    f->center = of_bits;
+    rp_signs(s, of_bits, f->query, f->signs);
+    f->query_along = s->kernels->dot(f->query, of_bits->mean, s->dim);
+    const float query_square = 1 - 2 * f->query_along + of_bits->square;
+    const float other_square = 1 - of_bits->square;
+    const float product = query_square * other_square;
+    f->query_scale = product > 1e-6f ? 1 / sqrtf(product) : 0;
+    narrow(f);
+}
+
+/* A heap of the k best similarities, the least on top. */
+static void
+note_similarity(sift *f, float similarity)
+{
+    float *tops = f->tops;
+    size_t at;
+    if (f->top_count < f->k) {
+        at = f->top_count++;
+        for (; at && tops[(at - 1) / 2] > similarity; at = (at - 1) / 2)
+            tops[at] = tops[(at - 1) / 2];
+        tops[at] = similarity;
+    } else {
+        if (similarity <= tops[0])
+            return;
+        for (at = 0;;) {
+            size_t child = 2 * at + 1;
+            if (child >= f->k)
+                break;
+            child += child + 1 < f->k && tops[child + 1] < tops[child];
+            if (tops[child] >= similarity)
+                break;
+            tops[at] = tops[child];
+            at = child;
+        }
+        tops[at] = similarity;
+    }
+    narrow(f);
 }
 
 /* The heap's order: the farther of two is nearer to the top. */
@@ -470,6 +574,7 @@ sink(found_place *heap, size_t count, size_t at)
 static void
 keep_best(sift *f, found_place found)
 {
+    note_similarity(f, found.similarity);
     if (f->best_count < f->best_max) {
         size_t at = f->best_count++;
         f->best[at] = found;
@@ -524,83 +629,92 @@ fetch_codes(const sift *f, const rp_sieve_hit *hit)
     __builtin_prefetch(&parts->scales[place]);
 }
 
-/* Keep the `keep` nearest hits, those of removed entries left out, and take no more
- * that are not nearer than the worst of them. */
+/* Forget hits that are beyond the limit by now, and all but the `keep` nearest; take no
+ * more that are not nearer than the worst of those. */
 static void
 tighten(sift *f)
 {
-    const shape *s = f->shape;
-    size_t alive = 0;
-    memset(f->histogram, 0, (s->dim + 2) * sizeof *f->histogram);
-    for (size_t i = 0; i < f->hit_count; i++) {
-        const chunk_parts *parts = &f->chunks[f->hits[i].slot / CHUNK_SLOTS];
-        if (atomic_load_explicit(&parts->ids[f->hits[i].slot % CHUNK_SLOTS], memory_order_relaxed) == 0)
-            continue;
+    const size_t dim = f->shape->dim;
+    memset(f->histogram, 0, (dim + 2) * sizeof *f->histogram);
+    for (size_t i = 0; i < f->hit_count; i++)
         f->histogram[f->hits[i].distance]++;
-        f->hits[alive++] = f->hits[i];
-    }
-    uint32_t last = 0; /* distance of the keep-th nearest */
-    for (size_t sum = f->histogram[0]; sum < f->keep && last <= s->dim; sum += f->histogram[last])
-        last++;
-    size_t kept = 0, at_last = 0, below = 0;
-    for (uint32_t d = 0; d < last; d++)
-        below += f->histogram[d];
-    for (size_t i = 0; i < alive; i++) {
-        const bool is_last = f->hits[i].distance == last;
-        if (f->hits[i].distance > last || (is_last && below + at_last >= f->keep))
-            continue;
-        at_last += is_last;
-        f->hits[kept++] = f->hits[i];
-    }
+    uint32_t end = 0; /* first distance that is too many */
+    for (size_t sum = f->histogram[0]; sum <= f->keep && end < f->limit; sum += f->histogram[end])
+        end++;
+    /* What is as far as the last ones kept would be kept by chance of its place: none of it. */
+    f->limit = RP_MAX(1u, RP_MIN(f->limit, end));
+    size_t kept = 0;
+    for (size_t i = 0; i < f->hit_count; i++)
+        if (f->hits[i].distance < f->limit && kept < f->keep)
+            f->hits[kept++] = f->hits[i];
     f->hit_count = kept;
-    if (kept == f->keep)
-        f->limit = last;
 }
 
-/* Turn the `hits` hits behind the kept ones from places in a list into slots. */
+/* Turn a place in an inverted list into a slot, and look its chunk up. False: it is free. */
+static bool
+find_slot(sift *f, const _Atomic uint32_t *slots, const flat_extra *extra, uint32_t *slot)
+{
+    /* Acquire: the slot's vector and chunk were published before. */
+    *slot = atomic_load_explicit(&slots[*slot], memory_order_acquire);
+    const uint32_t number = *slot / CHUNK_SLOTS;
+    if (*slot == SLOT_NONE || number >= f->chunk_max)
+        return false;
+    if (f->chunks[number].search != f->search) {
+        f->chunks[number] = parts_of(
+            f->shape, atomic_load_explicit(&chunks_of(extra)[number], memory_order_acquire));
+        f->chunks[number].search = f->search;
+    }
+    return true;
+}
+
+/* Take in `passed` hits behind the kept ones. Those expected to be among the best are
+ * weighed at once, for what they tell of the limit. */
 static void
-find_slots(sift *f, size_t hits, const _Atomic uint32_t *slots, const flat_extra *extra)
+take_hits(sift *f, const sign_bits *of, size_t passed)
 {
     const rp_sieve_hit *from = f->hits + f->hit_count;
-    for (size_t i = 0; i < hits; i++) {
-        /* Acquire: the slot's vector and chunk were published before. */
-        const uint32_t slot = atomic_load_explicit(&slots[from[i].slot], memory_order_acquire);
-        const uint32_t number = slot / CHUNK_SLOTS;
-        if (slot == SLOT_NONE || number >= f->chunk_max)
+    for (size_t i = 0; i < passed; i++) {
+        rp_sieve_hit hit = from[i];
+        if (hit.distance >= f->limit ||
+            (of->slots && !find_slot(f, of->slots, of->extra, &hit.slot)))
             continue;
-        if (f->chunks[number].search != f->search) {
-            f->chunks[number] = parts_of(
-                f->shape, atomic_load_explicit(&chunks_of(extra)[number], memory_order_acquire));
-            f->chunks[number].search = f->search;
-        }
-        f->hits[f->hit_count++] = (rp_sieve_hit){ slot, from[i].distance };
+        if (hit.distance <= f->expected || f->top_count < f->k)
+            weigh(f, &f->chunks[hit.slot / CHUNK_SLOTS], hit.slot % CHUNK_SLOTS);
+        else
+            f->hits[f->hit_count++] = hit;
     }
 }
 
-/* Sieve `count` vectors; a hit is numbered from first_slot. With `slots`, which say where
- * in `chunks` the vectors are, hits are renumbered. */
-static void
-sieve_bits(sift *f, const center *of_bits, const uint64_t *bits, uint32_t count, uint32_t first_slot,
-           const _Atomic uint32_t *slots, const flat_extra *extra)
+/* As many of the first signs differ as is their share of all, give or take. */
+static uint32_t
+limit_of_first(const sift *f)
 {
     const shape *s = f->shape;
-    if (f->center != of_bits) {
-        f->center = of_bits;
-        s->kernels->signs(f->query, of_bits->mean, s->dim, f->signs);
-    }
+    const float share = (float)(s->words_first * 64) / (float)s->dim;
+    return (uint32_t)((float)f->limit * RP_MIN(share, 1.0f) + s->first_margin) + 1;
+}
+
+void
+rp_sift_bits(sift *f, const sign_bits *of, uint32_t count, uint32_t first_slot)
+{
+    const shape *s = f->shape;
+    if (f->center != of->center)
+        take_center(f, of->center);
     const size_t blocks = (count + RP_SCAN_GROUP - 1) / RP_SCAN_GROUP;
-    for (size_t done = 0; done < blocks;) {
-        size_t read = 0;
-        if (f->room - f->hit_count < RP_SCAN_GROUP)
+    const size_t words_rest = s->words - s->words_first;
+    /* While little is known of the limit most would pass: short bites until it is. */
+    size_t bite = f->limit > s->dim ? BITE_FIRST : BITE_LAST;
+    for (size_t done = 0; done < blocks; bite = RP_MIN(bite * 2, (size_t)BITE_LAST)) {
+        if (SIEVE_ROOM - f->hit_count < BITE_ROOM)
             tighten(f);
-        const size_t hits = s->kernels->sieve(
-            bits + done * s->words * RP_SCAN_GROUP, blocks - done, s->words, f->signs, f->limit,
+        const rp_sieve_query query = { f->signs, s->words_first, words_rest, limit_of_first(f), f->limit };
+        size_t read = 0;
+        const size_t passed = s->kernels->sieve(
+            of->first + done * s->words_first * RP_SCAN_GROUP,
+            of->rest + done * words_rest * RP_SCAN_GROUP, RP_MIN(bite, blocks - done), &query,
             first_slot + (uint32_t)(done * RP_SCAN_GROUP), f->hits + f->hit_count,
-            f->room - f->hit_count, &read);
-        if (slots)
-            find_slots(f, hits, slots, extra);
-        else
-            f->hit_count += hits;
+            SIEVE_ROOM - f->hit_count, &read);
+        take_hits(f, of, passed);
         done += read;
     }
 }
@@ -612,14 +726,8 @@ sieve_chunk(sift *f, const chunk_parts *parts, uint32_t count)
         return; /* cannot be: chunk_max is what the index can hold */
     const uint32_t number = (uint32_t)f->chunk_count++;
     f->chunks[number] = *parts;
-    sieve_bits(f, *parts->center, parts->bits, count, number * CHUNK_SLOTS, NULL, NULL);
-}
-
-void
-rp_sift_bits(sift *f, const flat_extra *extra, const center *of_bits, const uint64_t *bits,
-             const _Atomic uint32_t *slots, uint32_t count)
-{
-    sieve_bits(f, of_bits, bits, count, 0, slots, extra);
+    rp_sift_bits(f, &(sign_bits){ .center = *parts->center, .first = parts->first, .rest = parts->rest },
+                 count, number * CHUNK_SLOTS);
 }
 
 static void
@@ -629,7 +737,7 @@ sift_chunks(sift *f, const flat *list, bool sieved)
     for (; c; c = atomic_load_explicit(&c->next, memory_order_acquire)) {
         const uint32_t count = atomic_load_explicit(&c->count, memory_order_acquire);
         const chunk_parts parts = parts_of(f->shape, c);
-        if (parts.bits && sieved)
+        if (parts.first && sieved)
             sieve_chunk(f, &parts, count);
         else
             for (uint32_t place = 0; place < count; place++)
@@ -649,6 +757,20 @@ rp_sift_all(sift *f, const flat *list)
     sift_chunks(f, list, false);
 }
 
+/* The hits that tighten left, nearest first; its histogram says how many are where. */
+static void
+order_hits(sift *f)
+{
+    uint32_t at = 0;
+    for (uint32_t distance = 0; distance < f->limit; distance++) {
+        const uint32_t here = f->histogram[distance];
+        f->histogram[distance] = at;
+        at += here;
+    }
+    for (size_t i = 0; i < f->hit_count; i++)
+        f->ordered[f->histogram[f->hits[i].distance]++] = f->hits[i];
+}
+
 static int
 compare_neighbors(const void *a, const void *b)
 {
@@ -662,16 +784,16 @@ size_t
 rp_sift_finish(sift *f, size_t k, rp_neighbor *out)
 {
     const shape *s = f->shape;
-    if (f->hit_count > f->keep)
-        tighten(f);
+    tighten(f);
+    order_hits(f);
     for (size_t i = 0; i < RP_MIN(f->hit_count, (size_t)WEIGH_AHEAD); i++)
-        fetch_codes(f, &f->hits[i]);
-    for (size_t i = 0; i < f->hit_count; i++) {
+        fetch_codes(f, &f->ordered[i]);
+    for (size_t i = 0; i < f->hit_count && f->ordered[i].distance < f->limit; i++) {
         if (i + WEIGH_AHEAD < f->hit_count)
-            fetch_codes(f, &f->hits[i + WEIGH_AHEAD]);
-        weigh(f, &f->chunks[f->hits[i].slot / CHUNK_SLOTS], f->hits[i].slot % CHUNK_SLOTS);
+            fetch_codes(f, &f->ordered[i + WEIGH_AHEAD]);
+        weigh(f, &f->chunks[f->ordered[i].slot / CHUNK_SLOTS], f->ordered[i].slot % CHUNK_SLOTS);
     }
-    rp_neighbor found[KEEP_MAX];
+    rp_neighbor found[BEST_MAX];
     for (size_t i = 0; i < f->best_count; i++) {
         const found_place *b = &f->best[i];
         float similarity = b->similarity;

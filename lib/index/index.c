@@ -415,6 +415,7 @@ make_center(rp_index *index)
     }
     for (size_t i = 0; taken && i < dim; i++)
         made->mean[i] = (float)(sums[i] / (double)taken);
+    made->square = (float)index->shape.kernels->square(made->mean, dim);
     free(sums);
     index->size_bytes += sizeof *made + dim * sizeof(float);
     made->older = index->centers;
@@ -504,6 +505,9 @@ rp_index_new(const rp_index_options *options, rp_index **out)
     index->shape = (shape){ .dim = options->dim,
                             .dim_padded = (options->dim + CODE_PAD - 1) / CODE_PAD * CODE_PAD,
                             .words = (options->dim + 63) / 64,
+                            .words_first = (options->dim + 127) / 128,
+                            .sign_margin = (float)(SIGN_MARGIN * sqrt((double)options->dim)),
+                            .first_margin = (float)(HALF_MARGIN * sqrt((double)options->dim)),
                             .kernels = rp_scan_best(),
                             .sieve = options->dim >= SIEVE_DIM_MIN,
                             .originals = !options->without_originals };

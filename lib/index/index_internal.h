@@ -22,15 +22,24 @@ enum {
     SIEVE_SLOTS_MIN = 256, /* chunks below this have no sign bits: their codes are read whole.
                               A guess: reading 256 codes takes about as long as sieving 2,000. */
     SIEVE_DIM_MIN = 128, /* fewer signs than that say too little. A guess. */
-    SIEVE_ROOM = 1024,   /* hits collected before the limit is tightened, at most; 4 * keep,
-                            measured: fewer means more tightening, more means later */
+    BITE_FIRST = 8,      /* blocks that the sieve reads before a limit is known; a guess */
+    BITE_LAST = 64,      /* and later; a guess: 12 KB */
+    BITE_ROOM = 600,     /* hits for which there is room before a bite: more than 64 * 8 */
     WEIGH_AHEAD = 6,     /* candidates whose codes are fetched ahead; measured: bench search */
-    KEEP_MIN = 64,       /* hits that the sieve keeps at least, and 16 for each neighbor that is
-                            wanted; measured: bench search */
-    KEEP_MAX = 256,
+    KEEP_ONE = 256,      /* hits that the sieve keeps at most when the nearest is looked for, and */
+    KEEP_FURTHER = 32,   /* so many more for each further neighbor; measured: bench search */
+    KEEP_MAX = 1024,
+    SIEVE_ROOM = 2048,   /* hits collected before the limit is tightened */
+    BEST_MAX = 256,      /* found by codes, of which originals settle the order */
     CODE_PAD = 16,       /* codes and queries are padded to a multiple of this */
 };
 #define SLOT_NONE UINT32_MAX
+/* By how many square roots of dim more signs than expected may differ. With MiniLM the
+ * number of differing signs has a deviation of .4; of 2,000 nearest questions none was
+ * beyond 1.5 (a set of its own, not the one that bench search is quoted for). */
+#define SIGN_MARGIN 1.5
+/* The same for a part of the signs against its share of all. */
+#define HALF_MARGIN 0.3
 
 /* ---- shape ------------------------------------------------------------------- */
 
@@ -39,6 +48,7 @@ enum {
  * nothing. Versions are kept until the index goes. */
 typedef struct center {
     struct center *older;
+    float square; /* of the mean's length */
     float mean[]; /* (dim) */
 } center;
 
@@ -46,7 +56,9 @@ typedef struct center {
  * center that new chunks take. */
 typedef struct shape {
     size_t dim, dim_padded, words; /* words of sign bits */
+    size_t words_first;            /* of them the sieve reads for all vectors */
     const rp_scan_kernels *kernels;
+    float sign_margin, first_margin; /* SIGN_MARGIN, HALF_MARGIN in signs */
     bool sieve;          /* dim is large enough for sign bits */
     bool originals;      /* f32 vectors are kept */
     const center *center; /* newest; never NULL when sieve. Writer only. */
@@ -78,6 +90,10 @@ typedef struct retirer {
     size_t *size_bytes; /* heap held by the index; kept up to date */
 } retirer;
 
+void rp_signs(const shape *shape, const center *of, const float *vector, uint64_t *out);
+/* Put the signs of one vector in their place. */
+void rp_write_signs(const shape *shape, uint64_t *first, uint64_t *rest, uint32_t place,
+                    const uint64_t *words);
 /* Put a vector into a list. Returns false without memory; then nothing changed. */
 bool rp_flat_add(flat *list, const shape *shape, retirer *retirer, rp_entry_id id,
                  const float *vector, uint32_t *slot);
@@ -100,7 +116,8 @@ void rp_flat_clear(flat *list, const shape *shape, retirer *retirer);
 /* Where a chunk keeps what. */
 typedef struct chunk_parts {
     const center **center; /* of the bits; NULL: no bits */
-    uint64_t *bits;        /* (capacity / 8, words, 8) */
+    uint64_t *first;       /* (capacity / 8, words_first, 8) sign bits, or NULL */
+    uint64_t *rest;        /* (capacity / 8, words - words_first, 8) */
     _Atomic rp_entry_id *ids;
     float *scales;
     float *originals; /* (capacity, dim), or NULL */
@@ -124,14 +141,19 @@ typedef struct sift {
     const float *query;       /* (dim_padded) */
     const center *center;     /* that `signs` is for */
     uint64_t *signs;          /* (words) of the query */
+    float query_along, query_scale; /* the cosine of centred vectors is (s - along) * scale */
     rp_sieve_hit *hits;       /* (SIEVE_ROOM) */
-    size_t hit_count, keep, room;
-    uint32_t limit;
+    size_t hit_count, keep, k;
+    uint32_t limit;           /* what differs in so many signs is too far */
+    uint32_t expected;        /* signs in which the k-th best so far should differ */
     uint32_t *histogram;      /* (dim + 2) */
+    rp_sieve_hit *ordered;    /* (KEEP_MAX) */
     chunk_parts *chunks;      /* by the high part of a hit's slot */
     size_t chunk_count, chunk_max;
-    found_place *best;     /* (KEEP_MAX) the nearest by codes: a heap, the worst on top */
+    found_place *best;     /* (BEST_MAX) the nearest by codes: a heap, the worst on top */
     size_t best_count, best_max;
+    float *tops;           /* (K_MAX) the k best similarities: a heap, the least on top */
+    size_t top_count;
     uint64_t search;       /* counts searches */
     list_probe *probes;    /* (list_max) */
 } sift;
@@ -142,9 +164,14 @@ void rp_sift_init(sift *sift, const shape *shape, size_t chunk_max, void *memory
 void rp_sift_start(sift *sift, const float *query_padded, size_t k);
 void rp_sift_list(sift *sift, const flat *list);
 void rp_sift_all(sift *sift, const flat *list); /* without the sieve: every vector is weighed */
-/* `count` vectors of a list, which lie in the slots of the list that `extra` belongs to. */
-void rp_sift_bits(sift *sift, const flat_extra *extra, const center *of_bits, const uint64_t *bits,
-                  const _Atomic uint32_t *slots, uint32_t count);
+/* Signs of vectors, and in which slots of the list that `extra` belongs to these lie. */
+typedef struct sign_bits {
+    const center *center;
+    const uint64_t *first, *rest; /* as in chunk_parts */
+    const _Atomic uint32_t *slots; /* NULL: slots are numbered from first_slot */
+    const flat_extra *extra;
+} sign_bits;
+void rp_sift_bits(sift *sift, const sign_bits *of, uint32_t count, uint32_t first_slot);
 size_t rp_sift_finish(sift *sift, size_t k, rp_neighbor *out);
 
 /* ---- ivf.c -------------------------------------------------------------------- */

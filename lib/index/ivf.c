@@ -20,25 +20,37 @@
 
 enum {
     LIST_TARGET = 192,     /* vectors in a list when lists are first made */
-    LIST_MAX = 768,        /* vectors in a list before it is split */
-    SAMPLES_PER_LIST = 32, /* that centroids are trained on */
-    ROUNDS = 4,            /* of k-means; a guess */
+    LIST_MAX = 512,        /* vectors in a list before it is split */
+    SAMPLES_PER_LIST = 64, /* that centroids are trained on */
+    ROUNDS = 8,            /* of k-means; a guess */
+    RUN = 64,              /* centroids compared in one call */
+    STEP_SAMPLES = 64,     /* trained on with one added vector: a guess: some 200 us of work */
     STEP_VECTORS = 16,     /* trained on or listed with one added vector: a guess: some 50 us of work */
     SPLIT_ROUNDS = 4,
     SPLIT_SHARE = 8,       /* each half has more than one in so many; a guess */
-    PROBE_SHARE = 8,       /* a search looks at one in so many vectors; measured: bench search */
-    PROBE_MIN = 4096,      /* but at this many at least; a guess */
+    PROBE_SHARE = 32,      /* a search looks at one in so many vectors at least: 64 misses .5 %
+                              more of the near ones; bench search */
+    PROBE_MIN = 4096,      /* and at all if there are no more than this; a guess */
 };
+
+/* When a search stops; see may_hold_better. On 400 questions that bench search is not quoted
+ * for .60 found .988 of the nearest, .65 and .70 .995, .75 and .80 all, each looking at a
+ * third more vectors than the one before. */
+#define REST_MAX 0.75f
 
 typedef enum phase { PHASE_TRAIN, PHASE_LIST, PHASE_BARE, PHASE_READY } phase;
 
-/* In one allocation: this, at 64 the bits (capacity / 8, words, 8), then the slots. */
+/* In one allocation: this, at 64 the first signs (capacity / 8, words_first, 8), the other
+ * signs (capacity / 8, words - words_first, 8), then the slots. */
 typedef struct inverted {
     uint32_t capacity;
     _Atomic uint32_t count; /* places 0..count-1 are published; pairs with readers' acquire */
     uint32_t dead;          /* places that are free again. Writer only. */
     uint32_t split_at;      /* live vectors that are too many. Writer only. */
     const center *center;   /* of the bits */
+    _Atomic float likeness; /* of members and centroid on average; relaxed, an estimate */
+    double likeness_sum;    /* of all that were ever put in. Writer only. */
+    uint32_t put_count;
 } inverted;
 
 /* In one allocation with its arrays. Immutable but for the lists that replace others. */
@@ -60,7 +72,7 @@ struct ivf {
     phase phase;
     uint32_t cursor, round;
     uint32_t slot_count, sample_count; /* when training began */
-    float *centroids;          /* (list_count, dim_padded), owned; NULL after training */
+    table *trained;            /* centroids of this round; NULL after training */
     double *sums;              /* (list_count, dim), owned, the same */
     uint32_t *members;         /* (list_count) of a centroid in this round, owned, the same */
 };
@@ -68,15 +80,21 @@ struct ivf {
 /* ---- lists -------------------------------------------------------------------- */
 
 static uint64_t *
-bits_of(const inverted *list)
+first_of(const inverted *list)
 {
     return (uint64_t *)((char *)list + 64);
+}
+
+static uint64_t *
+rest_of(const inverted *list, const shape *s)
+{
+    return first_of(list) + (size_t)list->capacity * s->words_first;
 }
 
 static _Atomic uint32_t *
 slots_of(const inverted *list, const shape *s)
 {
-    return (_Atomic uint32_t *)(bits_of(list) + (size_t)list->capacity * s->words);
+    return (_Atomic uint32_t *)(first_of(list) + (size_t)list->capacity * s->words);
 }
 
 static size_t
@@ -133,7 +151,7 @@ slot_at(const inverted *list, const shape *s, uint32_t place)
 /* Put a vector where there is room: a free place, or the end. A search that has read the
  * old bits of a free place and then finds the new slot weighs one vector more. */
 static void
-put_into(inverted *list, const shape *s, uint32_t slot, const float *vector)
+put_into(inverted *list, const shape *s, uint32_t slot, const float *vector, float likeness)
 {
     uint32_t place = count_of(list);
     for (uint32_t i = 0; list->dead && i < place; i++)
@@ -143,12 +161,12 @@ put_into(inverted *list, const shape *s, uint32_t slot, const float *vector)
             break;
         }
     uint64_t words[RP_DIM_MAX / 64];
-    s->kernels->signs(vector, list->center->mean, s->dim, words);
-    uint64_t *block = bits_of(list) + place / RP_SCAN_GROUP * s->words * RP_SCAN_GROUP;
-    for (size_t w = 0; w < s->words; w++)
-        /* The sieve may be reading the neighbors' bits in this block. */
-        __atomic_store_n(&block[w * RP_SCAN_GROUP + place % RP_SCAN_GROUP], words[w],
-                         __ATOMIC_RELAXED);
+    rp_signs(s, list->center, vector, words);
+    rp_write_signs(s, first_of(list), rest_of(list, s), place, words);
+    list->likeness_sum += likeness;
+    list->put_count++;
+    atomic_store_explicit(&list->likeness, (float)(list->likeness_sum / list->put_count),
+                          memory_order_relaxed);
     atomic_store_explicit(&slots_of(list, s)[place], slot, memory_order_release);
     if (place == count_of(list))
         atomic_store_explicit(&list->count, place + 1, memory_order_release);
@@ -194,7 +212,9 @@ set_list(table *t, uint32_t number, inverted *list)
 static void
 set_centroid(table *t, const shape *s, uint32_t number, const float *centroid)
 {
-    t->scales[number] = s->kernels->codes(centroid, s->dim, t->codes + number * s->dim_padded);
+    int8_t *codes = t->codes + number * s->dim_padded;
+    t->scales[number] = s->kernels->codes(centroid, s->dim, codes);
+    memset(codes + s->dim, 0, s->dim_padded - s->dim);
 }
 
 /* The first `count` rows of another table. */
@@ -217,24 +237,46 @@ replace_table(ivf *lists, table *made, retirer *r)
     r->retire(r->context, old, old->size_bytes);
 }
 
-static float
-likeness(const table *t, const shape *s, const float *vector_padded, uint32_t number)
+/* A vector as codes, to compare with centroids. */
+typedef struct asked {
+    int8_t codes[RP_DIM_MAX + CODE_PAD];
+    float scale;
+} asked;
+
+static void
+ask(const shape *s, const float *vector, asked *out)
 {
-    return t->scales[number] *
-           s->kernels->dot_codes(vector_padded, t->codes + number * s->dim_padded, s->dim_padded);
+    out->scale = s->kernels->codes(vector, s->dim, out->codes);
+    memset(out->codes + s->dim, 0, s->dim_padded - s->dim);
+}
+
+/* Likeness of the centroids from..from+RUN-1 into out; returns how many there are. */
+static uint32_t
+liken(const table *t, const shape *s, const asked *vector, uint32_t from, float out[RUN])
+{
+    int32_t dots[RUN];
+    const uint32_t count = RP_MIN(t->count - from, (uint32_t)RUN);
+    s->kernels->dots_of_codes(vector->codes, t->codes + from * s->dim_padded, count, s->dim_padded, dots);
+    for (uint32_t i = 0; i < count; i++)
+        out[i] = t->scales[from + i] * vector->scale * (float)dots[i];
+    return count;
 }
 
 static uint32_t
-nearest_list(const table *t, const shape *s, const float *vector_padded)
+nearest_list(const table *t, const shape *s, const float *vector, float *similarity)
 {
+    asked codes;
+    float found[RUN];
     uint32_t best = 0;
-    float best_likeness = -INFINITY;
-    for (uint32_t i = 0; i < t->count; i++) {
-        const float found = likeness(t, s, vector_padded, i);
-        if (found > best_likeness) {
-            best_likeness = found;
-            best = i;
-        }
+    *similarity = -INFINITY;
+    ask(s, vector, &codes);
+    for (uint32_t from = 0; from < t->count; from += RUN) {
+        const uint32_t count = liken(t, s, &codes, from, found);
+        for (uint32_t i = 0; i < count; i++)
+            if (found[i] > *similarity) {
+                *similarity = found[i];
+                best = from + i;
+            }
     }
     return best;
 }
@@ -258,10 +300,16 @@ sink(list_probe *heap, size_t count, size_t at)
 }
 
 static void
-rank_lists(const table *t, const shape *s, const float *vector_padded, list_probe *heap)
+rank_lists(const table *t, const shape *s, const float *vector, list_probe *heap)
 {
-    for (uint32_t i = 0; i < t->count; i++)
-        heap[i] = (list_probe){ likeness(t, s, vector_padded, i), i };
+    asked codes;
+    float found[RUN];
+    ask(s, vector, &codes);
+    for (uint32_t from = 0; from < t->count; from += RUN) {
+        const uint32_t count = liken(t, s, &codes, from, found);
+        for (uint32_t i = 0; i < count; i++)
+            heap[from + i] = (list_probe){ found[i], from + i };
+    }
     for (size_t i = t->count / 2; i-- > 0;)
         sink(heap, t->count, i);
 }
@@ -405,7 +453,8 @@ split(ivf *lists, const flat *flat_list, const shape *s, retirer *r, uint32_t nu
         if (slot == SLOT_NONE)
             continue;
         read_padded(flat_list, s, slot, vector);
-        put_into(halves[sides[place]], s, slot, vector);
+        put_into(halves[sides[place]], s, slot, vector,
+                 s->kernels->dot(vector, centroids[sides[place]], s->dim));
     }
     done = done && publish_halves(lists, s, r, number, halves, centroids);
     free(sides);
@@ -449,14 +498,14 @@ sample_slot(const ivf *lists, uint32_t number)
 static void
 free_training(ivf *lists, const shape *s, retirer *r)
 {
-    if (!lists->centroids)
+    if (!lists->trained)
         return;
-    *r->size_bytes -= lists->list_count * (s->dim_padded * sizeof(float) + s->dim * sizeof(double) +
-                                           sizeof(uint32_t));
-    free(lists->centroids);
+    *r->size_bytes -= lists->trained->size_bytes +
+                      lists->list_count * (s->dim * sizeof(double) + sizeof(uint32_t));
+    free(lists->trained);
     free(lists->sums);
     free(lists->members);
-    lists->centroids = NULL;
+    lists->trained = NULL;
     lists->sums = NULL;
     lists->members = NULL;
 }
@@ -467,17 +516,9 @@ train_on(ivf *lists, const flat *flat_list, const shape *s, uint32_t slot)
 {
     if (rp_flat_id(flat_list, s, slot) == 0)
         return;
-    float vector[RP_DIM_MAX];
+    float vector[RP_DIM_MAX], likeness;
     rp_flat_vector(flat_list, s, slot, vector);
-    uint32_t best = 0;
-    float best_likeness = -INFINITY;
-    for (uint32_t i = 0; i < lists->list_count; i++) {
-        const float found = s->kernels->dot(vector, lists->centroids + i * s->dim_padded, s->dim);
-        if (found > best_likeness) {
-            best_likeness = found;
-            best = i;
-        }
-    }
+    const uint32_t best = nearest_list(lists->trained, s, vector, &likeness);
     lists->members[best]++;
     double *sums = lists->sums + (size_t)best * s->dim;
     for (size_t i = 0; i < s->dim; i++)
@@ -488,14 +529,15 @@ train_on(ivf *lists, const flat *flat_list, const shape *s, uint32_t slot)
 static void
 end_round(ivf *lists, const flat *flat_list, const shape *s)
 {
+    float centroid[RP_DIM_MAX];
     for (uint32_t i = 0; i < lists->list_count; i++) {
-        float *centroid = lists->centroids + i * s->dim_padded;
         if (lists->members[i])
             normalize(lists->sums + (size_t)i * s->dim, s->dim, centroid);
         else
             rp_flat_vector(flat_list, s,
                            sample_slot(lists, (i * SAMPLES_PER_LIST + lists->round + 1) %
                                                   lists->sample_count), centroid);
+        set_centroid(lists->trained, s, i, centroid);
     }
     memset(lists->sums, 0, lists->list_count * s->dim * sizeof *lists->sums);
     memset(lists->members, 0, lists->list_count * sizeof *lists->members);
@@ -506,7 +548,7 @@ end_round(ivf *lists, const flat *flat_list, const shape *s)
 static void
 train(ivf *lists, const flat *flat_list, const shape *s, retirer *r)
 {
-    for (int i = 0; i < STEP_VECTORS && lists->cursor < lists->sample_count; i++)
+    for (int i = 0; i < STEP_SAMPLES && lists->cursor < lists->sample_count; i++)
         train_on(lists, flat_list, s, sample_slot(lists, lists->cursor++));
     if (lists->cursor < lists->sample_count)
         return;
@@ -517,8 +559,7 @@ train(ivf *lists, const flat *flat_list, const shape *s, retirer *r)
     /* The round after the last one has only counted: another step would improve little. */
     if (!(lists->now = make_table(s, lists->list_count, r)))
         return; /* again with the next vector */
-    for (uint32_t i = 0; i < lists->list_count; i++)
-        set_centroid(lists->now, s, i, lists->centroids + i * s->dim_padded);
+    copy_rows(lists->now, lists->trained, s, lists->list_count);
     free_training(lists, s, r);
     lists->cursor = 0;
     lists->phase = PHASE_LIST;
@@ -542,12 +583,14 @@ rp_ivf_new(const flat *list, const shape *s, retirer *r, size_t list_max)
     made->slot_count = rp_flat_slots(list);
     made->list_count = RP_MIN((uint32_t)list_max, made->slot_count / LIST_TARGET + 1);
     made->sample_count = RP_MIN(made->list_count * SAMPLES_PER_LIST, made->slot_count);
-    made->centroids = calloc(made->list_count, s->dim_padded * sizeof *made->centroids);
+    made->trained = make_table(s, made->list_count, r);
     made->sums = calloc(made->list_count, s->dim * sizeof *made->sums);
     made->members = calloc(made->list_count, sizeof *made->members);
     made->ranks = calloc(list_max, sizeof *made->ranks);
-    if (!made->centroids || !made->sums || !made->members || !made->ranks) {
-        free(made->centroids);
+    if (!made->trained || !made->sums || !made->members || !made->ranks) {
+        if (made->trained)
+            *r->size_bytes -= made->trained->size_bytes;
+        free(made->trained);
         free(made->sums);
         free(made->members);
         free(made->ranks);
@@ -555,11 +598,12 @@ rp_ivf_new(const flat *list, const shape *s, retirer *r, size_t list_max)
         return NULL;
     }
     *r->size_bytes += sizeof *made + list_max * sizeof *made->ranks +
-                      made->list_count * (s->dim_padded * sizeof(float) + s->dim * sizeof(double) +
-                                          sizeof(uint32_t));
-    for (uint32_t i = 0; i < made->list_count; i++) /* a hidden slot's vector is a start too */
-        rp_flat_vector(list, s, sample_slot(made, i * (made->sample_count / made->list_count)),
-                       made->centroids + i * s->dim_padded);
+                      made->list_count * (s->dim * sizeof(double) + sizeof(uint32_t));
+    float start[RP_DIM_MAX];
+    for (uint32_t i = 0; i < made->list_count; i++) { /* a hidden slot's vector is a start too */
+        rp_flat_vector(list, s, sample_slot(made, i * (made->sample_count / made->list_count)), start);
+        set_centroid(made->trained, s, i, start);
+    }
     return made;
 }
 
@@ -575,7 +619,14 @@ grow_list(ivf *lists, const shape *s, retirer *r, uint32_t number)
         const uint32_t count = count_of(old);
         made->center = old->center;
         made->split_at = old->split_at;
-        memcpy(bits_of(made), bits_of(old), (size_t)old->capacity * s->words * sizeof(uint64_t));
+        made->likeness_sum = old->likeness_sum;
+        made->put_count = old->put_count;
+        atomic_store_explicit(&made->likeness, atomic_load_explicit(&old->likeness, memory_order_relaxed),
+                              memory_order_relaxed);
+        memcpy(first_of(made), first_of(old),
+               (size_t)old->capacity * s->words_first * sizeof(uint64_t));
+        memcpy(rest_of(made, s), rest_of(old, s),
+               (size_t)old->capacity * (s->words - s->words_first) * sizeof(uint64_t));
         for (uint32_t i = 0; i < count; i++)
             atomic_store_explicit(&slots_of(made, s)[i], slot_at(old, s, i), memory_order_relaxed);
         atomic_store_explicit(&made->count, count, memory_order_relaxed);
@@ -589,10 +640,11 @@ grow_list(ivf *lists, const shape *s, retirer *r, uint32_t number)
 static int64_t
 put_nearest(ivf *lists, const shape *s, retirer *r, uint32_t slot, const float *vector_padded)
 {
-    const uint32_t number = nearest_list(lists->now, s, vector_padded);
+    float similarity;
+    const uint32_t number = nearest_list(lists->now, s, vector_padded, &similarity);
     if (!has_room(list_at(lists->now, number)) && !grow_list(lists, s, r, number))
         return -1;
-    put_into(list_at(lists->now, number), s, slot, vector_padded);
+    put_into(list_at(lists->now, number), s, slot, vector_padded, similarity);
     return number;
 }
 
@@ -707,6 +759,18 @@ rp_ivf_clear(ivf *lists, const shape *s, retirer *r)
 
 /* ---- the reader's side -------------------------------------------------------- */
 
+/* Whether a member of a list may be better than the k-th best so far. With a centroid c,
+ * query.member = (query.c)(member.c) + the product of what both have beside c, and the
+ * cosine between those rests is hardly ever above REST_MAX. */
+static bool
+may_hold_better(const sift *f, const inverted *list, float similarity)
+{
+    const float inside = atomic_load_explicit(&list->likeness, memory_order_relaxed);
+    const float rests = (1 - similarity * similarity) * (1 - inside * inside);
+    const float needed = f->tops[0] - similarity * inside;
+    return needed <= 0 || (rests > 0 && needed * needed <= REST_MAX * REST_MAX * rests);
+}
+
 bool
 rp_ivf_sift(const ivf *lists, sift *f, size_t live)
 {
@@ -714,16 +778,21 @@ rp_ivf_sift(const ivf *lists, sift *f, size_t live)
     if (!t)
         return false;
     const shape *s = f->shape;
-    const size_t wanted = RP_MAX(live / PROBE_SHARE, (size_t)PROBE_MIN);
+    const size_t least = live <= PROBE_MIN ? SIZE_MAX : live / PROBE_SHARE;
     rank_lists(t, s, f->query, f->probes);
     size_t seen = 0;
-    for (size_t left = t->count; left && seen < wanted;) {
+    for (size_t left = t->count; left;) {
+        const float similarity = f->probes[0].similarity;
         const uint32_t number = next_list(f->probes, &left);
         const inverted *list = atomic_load_explicit(&t->lists[number], memory_order_acquire);
         if (!list)
             continue;
+        if (seen >= least && f->top_count == f->k && !may_hold_better(f, list, similarity))
+            break;
         const uint32_t count = atomic_load_explicit(&list->count, memory_order_acquire);
-        rp_sift_bits(f, lists->extra, list->center, bits_of(list), slots_of(list, s), count);
+        rp_sift_bits(f, &(sign_bits){ .center = list->center, .first = first_of(list),
+                                      .rest = rest_of(list, s), .slots = slots_of(list, s),
+                                      .extra = lists->extra }, count, 0);
         seen += count;
     }
     return true;

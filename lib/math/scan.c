@@ -5,20 +5,30 @@
 #include <stdlib.h>
 #include <string.h>
 
+static RP_SCAN_RACY void
+add_differing(const uint64_t *bits, size_t words, const uint64_t *signs,
+              uint32_t distance[RP_SCAN_GROUP])
+{
+    for (size_t w = 0; w < words; w++)
+        for (size_t v = 0; v < RP_SCAN_GROUP; v++)
+            distance[v] += (uint32_t)__builtin_popcountll(bits[w * RP_SCAN_GROUP + v] ^ signs[w]);
+}
+
 static RP_SCAN_RACY size_t
-sieve_plain(const uint64_t *blocks, size_t block_count, size_t words, const uint64_t *query,
-            uint32_t limit, uint32_t first_slot, rp_sieve_hit *out, size_t room,
+sieve_plain(const uint64_t *first, const uint64_t *rest, size_t block_count,
+            const rp_sieve_query *query, uint32_t first_slot, rp_sieve_hit *out, size_t room,
             size_t *blocks_done)
 {
     size_t found = 0, block = 0;
     for (; block < block_count && room - found >= RP_SCAN_GROUP; block++) {
-        const uint64_t *bits = blocks + block * words * RP_SCAN_GROUP;
-        uint32_t distance[RP_SCAN_GROUP] = { 0 };
-        for (size_t w = 0; w < words; w++)
-            for (size_t v = 0; v < RP_SCAN_GROUP; v++)
-                distance[v] += (uint32_t)__builtin_popcountll(bits[w * RP_SCAN_GROUP + v] ^ query[w]);
+        uint32_t near[RP_SCAN_GROUP] = { 0 }, distance[RP_SCAN_GROUP];
+        add_differing(first + block * query->words_first * RP_SCAN_GROUP, query->words_first,
+                      query->signs, near);
+        memcpy(distance, near, sizeof near);
+        add_differing(rest + block * query->words_rest * RP_SCAN_GROUP, query->words_rest,
+                      query->signs + query->words_first, distance);
         for (size_t v = 0; v < RP_SCAN_GROUP; v++)
-            if (distance[v] < limit)
+            if (near[v] < query->limit_first && distance[v] < query->limit)
                 out[found++] = (rp_sieve_hit){
                     first_slot + (uint32_t)(block * RP_SCAN_GROUP + v), distance[v] };
     }
@@ -67,6 +77,17 @@ dot_codes_plain(const float *query, const int8_t *codes, size_t n)
     return ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]));
 }
 
+static void
+dots_of_codes_plain(const int8_t *query, const int8_t *rows, size_t count, size_t n, int32_t *out)
+{
+    for (size_t row = 0; row < count; row++) {
+        int32_t sum = 0;
+        for (size_t i = 0; i < n; i++)
+            sum += query[i] * rows[row * n + i];
+        out[row] = sum;
+    }
+}
+
 static float
 dot_plain(const float *a, const float *b, size_t n)
 {
@@ -81,7 +102,7 @@ dot_plain(const float *a, const float *b, size_t n)
 }
 
 static const rp_scan_kernels plain = { "plain",      sieve_plain,     signs_plain, codes_plain,
-                                       square_plain, dot_codes_plain, dot_plain };
+                                       square_plain, dot_codes_plain, dots_of_codes_plain, dot_plain };
 
 /* What this machine can run, slowest first. */
 static size_t
@@ -94,7 +115,8 @@ list_kernels(const rp_scan_kernels *out[4])
         __builtin_cpu_supports("popcnt"))
         out[count++] = &rp_scan_avx2;
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vpopcntdq"))
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vpopcntdq") &&
+        __builtin_cpu_supports("avx512vnni"))
         out[count++] = &rp_scan_avx512;
 #elif defined(__aarch64__)
     out[count++] = &rp_scan_neon; /* part of the base architecture */

@@ -17,19 +17,26 @@ typedef struct rp_sieve_hit {
     uint32_t distance; /* differing sign bits */
 } rp_sieve_hit;
 
+typedef struct rp_sieve_query {
+    const uint64_t *signs; /* (words_first + words_rest) */
+    size_t words_first, words_rest;
+    uint32_t limit_first, limit;
+} rp_sieve_query;
+
 typedef struct rp_scan_kernels {
     const char *name;
 
-    /* Report the vectors whose sign bits differ from the query's in fewer than
-     * `limit` places.
-     *   blocks  (block_count, words, 8)  in   word w of vector v at [w * 8 + v]
-     *   query   (words)                  in
-     *   out     (room)                   out  room >= 8
+    /* Report the vectors whose sign bits differ from the query's in fewer than `limit`
+     * places, and in fewer than `limit_first` of the first words: only where one of eight
+     * does are the rest read.
+     *   first   (block_count, words_first, 8)  in   word w of vector v at [w * 8 + v]
+     *   rest    (block_count, words_rest, 8)   in   the same
+     *   out     (room)                         out  room >= 8
      * Stops early when fewer than 8 places of `out` are free. Returns how many hits
      * were written; *blocks_done says how many blocks were read. */
-    size_t (*sieve)(const uint64_t *blocks, size_t block_count, size_t words,
-                    const uint64_t *query, uint32_t limit, uint32_t first_slot,
-                    rp_sieve_hit *out, size_t room, size_t *blocks_done);
+    size_t (*sieve)(const uint64_t *first, const uint64_t *rest, size_t block_count,
+                    const rp_sieve_query *query, uint32_t first_slot, rp_sieve_hit *out,
+                    size_t room, size_t *blocks_done);
 
     /* Sign bits of vector - mean into out (words of 64, the last filled up with 0). */
     void (*signs)(const float *vector, const float *mean, size_t n, uint64_t *out);
@@ -40,6 +47,9 @@ typedef struct rp_scan_kernels {
     double (*square)(const float *vector, size_t n);
     /* Sum of query[i] * codes[i]; n is a multiple of 16 (rows are padded with 0). */
     float (*dot_codes)(const float *query, const int8_t *codes, size_t n);
+    /* The same of two vectors of codes, for each row of (count, n); exact. */
+    void (*dots_of_codes)(const int8_t *query, const int8_t *rows, size_t count, size_t n,
+                          int32_t *out);
     /* Sum of a[i] * b[i]. */
     float (*dot)(const float *a, const float *b, size_t n);
 } rp_scan_kernels;

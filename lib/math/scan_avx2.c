@@ -13,45 +13,55 @@ count_bits(__m256i x, __m256i table, __m256i low)
     return _mm256_add_epi8(below, above);
 }
 
+/* Differing bits of four vectors of a block. */
+static inline RP_SCAN_RACY __m256i
+count_words(const uint64_t *bits, size_t words, const uint64_t *signs, __m256i table, __m256i low)
+{
+    const __m256i zero = _mm256_setzero_si256();
+    __m256i sum = zero, bytes = zero;
+    for (size_t w = 0; w < words; w++) {
+        const __m256i differing =
+            _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(bits + w * RP_SCAN_GROUP)),
+                             _mm256_set1_epi64x((long long)signs[w]));
+        bytes = _mm256_add_epi8(bytes, count_bits(differing, table, low));
+        /* A byte holds at most 8 a word: sum before 255 could be passed. */
+        if (w % 31 == 30) {
+            sum = _mm256_add_epi64(sum, _mm256_sad_epu8(bytes, zero));
+            bytes = zero;
+        }
+    }
+    return _mm256_add_epi64(sum, _mm256_sad_epu8(bytes, zero));
+}
+
 static RP_SCAN_RACY size_t
-sieve_avx2(const uint64_t *blocks, size_t block_count, size_t words, const uint64_t *query,
-           uint32_t limit, uint32_t first_slot, rp_sieve_hit *out, size_t room,
+sieve_avx2(const uint64_t *first, const uint64_t *rest, size_t block_count,
+           const rp_sieve_query *query, uint32_t first_slot, rp_sieve_hit *out, size_t room,
            size_t *blocks_done)
 {
     const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2,
                                            1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
-    const __m256i low = _mm256_set1_epi8(15), zero = _mm256_setzero_si256();
-    const __m256i bound = _mm256_set1_epi64x((long long)limit);
+    const __m256i low = _mm256_set1_epi8(15);
+    const __m256i bound = _mm256_set1_epi64x((long long)query->limit_first);
     size_t found = 0, block = 0;
     for (; block < block_count && room - found >= RP_SCAN_GROUP; block++) {
-        const uint64_t *bits = blocks + block * words * RP_SCAN_GROUP;
-        __m256i near[2], distances[2];
-        for (int half = 0; half < 2; half++) {
-            __m256i sum = zero, bytes = zero;
-            for (size_t w = 0; w < words; w++) {
-                const __m256i differing =
-                    _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)(bits + w * RP_SCAN_GROUP + half * 4)),
-                                     _mm256_set1_epi64x((long long)query[w]));
-                bytes = _mm256_add_epi8(bytes, count_bits(differing, table, low));
-                /* A byte holds at most 8 a word: sum before 255 could be passed. */
-                if (w % 31 == 30) {
-                    sum = _mm256_add_epi64(sum, _mm256_sad_epu8(bytes, zero));
-                    bytes = zero;
-                }
-            }
-            distances[half] = _mm256_add_epi64(sum, _mm256_sad_epu8(bytes, zero));
-            near[half] = _mm256_cmpgt_epi64(bound, distances[half]);
-        }
-        if (__builtin_expect(!_mm256_testz_si256(_mm256_or_si256(near[0], near[1]),
-                                                 _mm256_or_si256(near[0], near[1])), 0)) {
-            uint64_t distance[RP_SCAN_GROUP];
-            _mm256_storeu_si256((__m256i *)distance, distances[0]);
-            _mm256_storeu_si256((__m256i *)(distance + 4), distances[1]);
-            for (uint32_t v = 0; v < RP_SCAN_GROUP; v++)
-                if (distance[v] < limit)
-                    out[found++] = (rp_sieve_hit){
-                        first_slot + (uint32_t)(block * RP_SCAN_GROUP) + v, (uint32_t)distance[v] };
-        }
+        const uint64_t *bits = first + block * query->words_first * RP_SCAN_GROUP;
+        const __m256i a = count_words(bits, query->words_first, query->signs, table, low);
+        const __m256i b = count_words(bits + 4, query->words_first, query->signs, table, low);
+        const __m256i near = _mm256_or_si256(_mm256_cmpgt_epi64(bound, a), _mm256_cmpgt_epi64(bound, b));
+        if (__builtin_expect(_mm256_testz_si256(near, near), 1))
+            continue;
+        uint64_t close[RP_SCAN_GROUP], further[RP_SCAN_GROUP];
+        const uint64_t *signs = query->signs + query->words_first;
+        bits = rest + block * query->words_rest * RP_SCAN_GROUP;
+        _mm256_storeu_si256((__m256i *)close, a);
+        _mm256_storeu_si256((__m256i *)(close + 4), b);
+        _mm256_storeu_si256((__m256i *)further, count_words(bits, query->words_rest, signs, table, low));
+        _mm256_storeu_si256((__m256i *)(further + 4),
+                            count_words(bits + 4, query->words_rest, signs, table, low));
+        for (uint32_t v = 0; v < RP_SCAN_GROUP; v++)
+            if (close[v] < query->limit_first && close[v] + further[v] < query->limit)
+                out[found++] = (rp_sieve_hit){ first_slot + (uint32_t)(block * RP_SCAN_GROUP) + v,
+                                               (uint32_t)(close[v] + further[v]) };
     }
     *blocks_done = block;
     return found;
@@ -139,6 +149,22 @@ dot_codes_avx2(const float *query, const int8_t *codes, size_t n)
     return add_lanes(_mm256_add_ps(a, b));
 }
 
+static void
+dots_of_codes_avx2(const int8_t *query, const int8_t *rows, size_t count, size_t n, int32_t *out)
+{
+    for (size_t row = 0; row < count; row++, rows += n) {
+        __m256i sum = _mm256_setzero_si256();
+        for (size_t i = 0; i < n; i += 16)
+            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(
+                _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(rows + i))),
+                _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(query + i)))));
+        __m128i half = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
+        half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0x4e));
+        half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0xb1));
+        out[row] = _mm_cvtsi128_si32(half);
+    }
+}
+
 static float
 dot_avx2(const float *a, const float *b, size_t n)
 {
@@ -155,4 +181,4 @@ dot_avx2(const float *a, const float *b, size_t n)
 }
 
 const rp_scan_kernels rp_scan_avx2 = { "avx2",      sieve_avx2,     signs_avx2, codes_avx2,
-                                        square_avx2, dot_codes_avx2, dot_avx2 };
+                                        square_avx2, dot_codes_avx2, dots_of_codes_avx2, dot_avx2 };

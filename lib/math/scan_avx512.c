@@ -1,4 +1,4 @@
-/* scan_avx512.c - the kernels of scan.h for AVX-512 with VPOPCNTDQ: one register
+/* scan_avx512.c - the kernels of scan.h for AVX-512 with VPOPCNTDQ and VNNI: one register
  * holds the same word of eight vectors, so distances come out side by side. */
 #include "math/scan_internal.h"
 
@@ -18,27 +18,39 @@ write_hits(__mmask8 mask, __m512i distances, uint32_t slot, rp_sieve_hit *out)
     return found;
 }
 
-/* `words` is a constant in each caller below, so the loop over them unrolls. */
-static inline __attribute__((always_inline)) RP_SCAN_RACY size_t
-sieve_words(const uint64_t *blocks, size_t block_count, const size_t words, const uint64_t *query,
-            uint32_t limit, uint32_t first_slot, rp_sieve_hit *out, size_t room,
-            size_t *blocks_done)
+static inline __attribute__((always_inline)) RP_SCAN_RACY __m512i
+count_words(const uint64_t *bits, size_t words, const uint64_t *signs)
 {
-    const __m512i bound = _mm512_set1_epi64(limit);
+    __m512i even = _mm512_setzero_si512(), odd = _mm512_setzero_si512();
+    for (size_t w = 0; w < words; w++) {
+        const __m512i differing = _mm512_xor_si512(_mm512_loadu_si512(bits + w * RP_SCAN_GROUP),
+                                                   _mm512_set1_epi64((long long)signs[w]));
+        if (w & 1)
+            odd = _mm512_add_epi64(odd, _mm512_popcnt_epi64(differing));
+        else
+            even = _mm512_add_epi64(even, _mm512_popcnt_epi64(differing));
+    }
+    return _mm512_add_epi64(even, odd);
+}
+
+/* The numbers of words are constants in each caller below, so the loops over them unroll. */
+static inline __attribute__((always_inline)) RP_SCAN_RACY size_t
+sieve_words(const uint64_t *first, const uint64_t *rest, size_t block_count,
+            const rp_sieve_query *query, const size_t words_first, const size_t words_rest,
+            uint32_t first_slot, rp_sieve_hit *out, size_t room, size_t *blocks_done)
+{
+    const __m512i bound_first = _mm512_set1_epi64(query->limit_first);
+    const __m512i bound = _mm512_set1_epi64(query->limit);
+    const uint64_t *signs = query->signs;
     size_t found = 0, block = 0;
     for (; block < block_count && room - found >= RP_SCAN_GROUP; block++) {
-        const uint64_t *bits = blocks + block * words * RP_SCAN_GROUP;
-        __m512i even = _mm512_setzero_si512(), odd = _mm512_setzero_si512();
-        for (size_t w = 0; w < words; w++) {
-            const __m512i differing = _mm512_xor_si512(_mm512_loadu_si512(bits + w * RP_SCAN_GROUP),
-                                                       _mm512_set1_epi64((long long)query[w]));
-            if (w & 1)
-                odd = _mm512_add_epi64(odd, _mm512_popcnt_epi64(differing));
-            else
-                even = _mm512_add_epi64(even, _mm512_popcnt_epi64(differing));
-        }
-        const __m512i distances = _mm512_add_epi64(even, odd);
-        const __mmask8 near = _mm512_cmplt_epu64_mask(distances, bound);
+        __m512i distances = count_words(first + block * words_first * RP_SCAN_GROUP, words_first, signs);
+        const __mmask8 near_first = _mm512_cmplt_epu64_mask(distances, bound_first);
+        if (__builtin_expect(near_first == 0, 1))
+            continue;
+        distances = _mm512_add_epi64(distances, count_words(rest + block * words_rest * RP_SCAN_GROUP,
+                                                            words_rest, signs + words_first));
+        const __mmask8 near = near_first & _mm512_cmplt_epu64_mask(distances, bound);
         if (__builtin_expect(near != 0, 0))
             found += write_hits(near, distances, first_slot + (uint32_t)(block * RP_SCAN_GROUP),
                                 out + found);
@@ -48,18 +60,16 @@ sieve_words(const uint64_t *blocks, size_t block_count, const size_t words, cons
 }
 
 static RP_SCAN_RACY size_t
-sieve_avx512(const uint64_t *blocks, size_t block_count, size_t words, const uint64_t *query,
-             uint32_t limit, uint32_t first_slot, rp_sieve_hit *out, size_t room,
+sieve_avx512(const uint64_t *first, const uint64_t *rest, size_t block_count,
+             const rp_sieve_query *query, uint32_t first_slot, rp_sieve_hit *out, size_t room,
              size_t *blocks_done)
 {
-    switch (words) {
-    case 6: /* 384 numbers: MiniLM */
-        return sieve_words(blocks, block_count, 6, query, limit, first_slot, out, room, blocks_done);
-    case 12: /* 768: BERT base, ModernBERT */
-        return sieve_words(blocks, block_count, 12, query, limit, first_slot, out, room, blocks_done);
-    default:
-        return sieve_words(blocks, block_count, words, query, limit, first_slot, out, room, blocks_done);
-    }
+    if (query->words_first == 3 && query->words_rest == 3) /* 384 numbers: MiniLM */
+        return sieve_words(first, rest, block_count, query, 3, 3, first_slot, out, room, blocks_done);
+    if (query->words_first == 6 && query->words_rest == 6) /* 768: BERT base, ModernBERT */
+        return sieve_words(first, rest, block_count, query, 6, 6, first_slot, out, room, blocks_done);
+    return sieve_words(first, rest, block_count, query, query->words_first, query->words_rest,
+                       first_slot, out, room, blocks_done);
 }
 
 static __mmask16
@@ -132,6 +142,36 @@ dot_codes_avx512(const float *query, const int8_t *codes, size_t n)
     return _mm512_reduce_add_ps(_mm512_add_ps(a, b));
 }
 
+/* VNNI multiplies unsigned by signed bytes: rows are taken as code + 128, and what that
+ * adds is the same for every row. */
+static void
+dots_of_codes_avx512(const int8_t *query, const int8_t *rows, size_t count, size_t n, int32_t *out)
+{
+    const __m512i flip = _mm512_set1_epi8(-128);
+    __m512i added = _mm512_setzero_si512();
+    for (size_t i = 0; i < n; i += 64) {
+        const __mmask64 mask = n - i >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << (n - i)) - 1;
+        added = _mm512_dpbusd_epi32(added, flip, _mm512_maskz_loadu_epi8(mask, query + i));
+    }
+    const int32_t too_much = _mm512_reduce_add_epi32(added);
+    for (size_t row = 0; row < count; row++, rows += n) {
+        __m512i even = _mm512_setzero_si512(), odd = _mm512_setzero_si512();
+        size_t i = 0;
+        for (; i + 128 <= n; i += 128) {
+            const __m512i a = _mm512_xor_si512(flip, _mm512_loadu_si512(rows + i));
+            const __m512i b = _mm512_xor_si512(flip, _mm512_loadu_si512(rows + i + 64));
+            even = _mm512_dpbusd_epi32(even, a, _mm512_loadu_si512(query + i));
+            odd = _mm512_dpbusd_epi32(odd, b, _mm512_loadu_si512(query + i + 64));
+        }
+        for (; i < n; i += 64) {
+            const __mmask64 mask = n - i >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << (n - i)) - 1;
+            const __m512i a = _mm512_xor_si512(flip, _mm512_maskz_loadu_epi8(mask, rows + i));
+            even = _mm512_dpbusd_epi32(even, a, _mm512_maskz_loadu_epi8(mask, query + i));
+        }
+        out[row] = _mm512_reduce_add_epi32(_mm512_add_epi32(even, odd)) - too_much;
+    }
+}
+
 static float
 dot_avx512(const float *a, const float *b, size_t n)
 {
@@ -149,4 +189,4 @@ dot_avx512(const float *a, const float *b, size_t n)
 }
 
 const rp_scan_kernels rp_scan_avx512 = { "avx512",      sieve_avx512,     signs_avx512, codes_avx512,
-                                          square_avx512, dot_codes_avx512, dot_avx512 };
+                                          square_avx512, dot_codes_avx512, dots_of_codes_avx512, dot_avx512 };

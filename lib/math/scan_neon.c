@@ -33,17 +33,26 @@ count_block(const uint64_t *bits, size_t words, const uint64_t *query, uint64_t 
 }
 
 static RP_SCAN_RACY size_t
-sieve_neon(const uint64_t *blocks, size_t block_count, size_t words, const uint64_t *query,
-           uint32_t limit, uint32_t first_slot, rp_sieve_hit *out, size_t room, size_t *blocks_done)
+sieve_neon(const uint64_t *first, const uint64_t *rest, size_t block_count,
+           const rp_sieve_query *query, uint32_t first_slot, rp_sieve_hit *out, size_t room,
+           size_t *blocks_done)
 {
     size_t found = 0, block = 0;
     for (; block < block_count && room - found >= RP_SCAN_GROUP; block++) {
-        uint64_t distance[RP_SCAN_GROUP];
-        count_block(blocks + block * words * RP_SCAN_GROUP, words, query, distance);
+        uint64_t close[RP_SCAN_GROUP], further[RP_SCAN_GROUP];
+        count_block(first + block * query->words_first * RP_SCAN_GROUP, query->words_first,
+                    query->signs, close);
+        bool near = false;
         for (uint32_t v = 0; v < RP_SCAN_GROUP; v++)
-            if (__builtin_expect(distance[v] < limit, 0))
+            near |= close[v] < query->limit_first;
+        if (__builtin_expect(!near, 1))
+            continue;
+        count_block(rest + block * query->words_rest * RP_SCAN_GROUP, query->words_rest,
+                    query->signs + query->words_first, further);
+        for (uint32_t v = 0; v < RP_SCAN_GROUP; v++)
+            if (close[v] < query->limit_first && close[v] + further[v] < query->limit)
                 out[found++] = (rp_sieve_hit){ first_slot + (uint32_t)(block * RP_SCAN_GROUP) + v,
-                                               (uint32_t)distance[v] };
+                                               (uint32_t)(close[v] + further[v]) };
     }
     *blocks_done = block;
     return found;
@@ -117,6 +126,20 @@ dot_codes_neon(const float *query, const int8_t *codes, size_t n)
     return vaddvq_f32(vaddq_f32(vaddq_f32(sums[0], sums[1]), vaddq_f32(sums[2], sums[3])));
 }
 
+static void
+dots_of_codes_neon(const int8_t *query, const int8_t *rows, size_t count, size_t n, int32_t *out)
+{
+    for (size_t row = 0; row < count; row++, rows += n) {
+        int32x4_t sum = vdupq_n_s32(0);
+        for (size_t i = 0; i < n; i += 16) {
+            const int8x16_t a = vld1q_s8(rows + i), b = vld1q_s8(query + i);
+            sum = vpadalq_s16(sum, vmull_s8(vget_low_s8(a), vget_low_s8(b)));
+            sum = vpadalq_s16(sum, vmull_high_s8(a, b));
+        }
+        out[row] = vaddvq_s32(sum);
+    }
+}
+
 static float
 dot_neon(const float *a, const float *b, size_t n)
 {
@@ -132,4 +155,4 @@ dot_neon(const float *a, const float *b, size_t n)
 }
 
 const rp_scan_kernels rp_scan_neon = { "neon",      sieve_neon,     signs_neon, codes_neon,
-                                       square_neon, dot_codes_neon, dot_neon };
+                                       square_neon, dot_codes_neon, dots_of_codes_neon, dot_neon };

@@ -217,18 +217,22 @@ test_every_kernel_tier_agrees_with_the_plain_one(void **state)
         for (size_t i = 0; i < RP_COUNT(words); i++) {
             enum { BLOCKS = 37 };
             uint64_t blocks[BLOCKS * 64 * 8], query[64];
+            const size_t words_first = (words[i] + 1) / 2, words_rest = words[i] - words_first;
             const size_t size = BLOCKS * words[i] * 8 * sizeof *blocks;
             for (size_t w = 0; w < size / 8; w++)
                 blocks[w] = rp_random_next(&random);
             for (size_t w = 0; w < words[i]; w++)
                 query[w] = rp_random_next(&random);
             const uint64_t *guarded = (const uint64_t *)rp_test_guarded(blocks, size);
+            const uint64_t *rest = guarded + BLOCKS * words_first * 8;
             for (uint32_t limit = 0; limit < words[i] * 64 + 2; limit += 7) {
+                const rp_sieve_query asked = { query, words_first, words_rest,
+                                               (limit + limit % 5) * 3 / 5, limit };
                 for (size_t room = 8; room < 400; room += 61) {
                     rp_sieve_hit a[400], b[400];
                     size_t done_a = 0, done_b = 0;
-                    const size_t n = plain->sieve(guarded, BLOCKS, words[i], query, limit, 64, a, room, &done_a);
-                    const size_t m = tier->sieve(guarded, BLOCKS, words[i], query, limit, 64, b, room, &done_b);
+                    const size_t n = plain->sieve(guarded, rest, BLOCKS, &asked, 64, a, room, &done_a);
+                    const size_t m = tier->sieve(guarded, rest, BLOCKS, &asked, 64, b, room, &done_b);
                     assert_int_equal(n, m);
                     assert_int_equal(done_a, done_b);
                     if (n)
@@ -248,6 +252,16 @@ test_every_kernel_tier_agrees_with_the_plain_one(void **state)
             const int8_t *gc = (const int8_t *)rp_test_guarded(codes, n);
             /* Sums of n terms in another order: n units in the last place of the sum of sizes. */
             assert_true(fabsf(plain->dot_codes(gx, gc, n) - tier->dot_codes(gx, gc, n)) < (float)n * 0.02f);
+            int8_t rows[5 * 784], asked[784];
+            int32_t sums_a[5], sums_b[5];
+            for (size_t i = 0; i < 5 * n; i++)
+                rows[i] = (int8_t)rp_random_below(&random, 256);
+            for (size_t i = 0; i < n; i++) /* all extremes at times */
+                asked[i] = n % 96 ? (int8_t)rp_random_below(&random, 256) : -128;
+            const int8_t *gr = (const int8_t *)rp_test_guarded(rows, 5 * n);
+            plain->dots_of_codes(asked, gr, 5, n, sums_a);
+            tier->dots_of_codes(asked, gr, 5, n, sums_b);
+            assert_memory_equal(sums_a, sums_b, sizeof sums_a);
             for (size_t m = n - 15; m <= n; m++) {
                 const float *gm = (const float *)rp_test_guarded(x + n - m, m * sizeof *x);
                 const float *gv = (const float *)rp_test_guarded(y + n - m, m * sizeof *y);
