@@ -244,21 +244,41 @@ gates_ran(const rp_drive_state *state, size_t at)
     return !isnan(state->candidates[at].alignment);
 }
 
+/* What gates compare: the parts that vary inside one template, or both prompts whole. */
+static bool
+take_texts(rp_drive_state *state, size_t at, rp_str *prompt, rp_str *stored)
+{
+    const rp_drive_sources *sources = &state->input.sources;
+    *prompt = state->input.prompt;
+    *stored = state->texts[at];
+    rp_str varying;
+    if (!state->input.varying.ptr || !sources->varying
+        || !sources->varying(sources->context, state->origins[at], state->candidates[at].id,
+                             *stored, &varying))
+        return false;
+    *prompt = state->input.varying;
+    *stored = varying;
+    return true;
+}
+
 /* Returns false if memory is out. */
 static bool
 compare_candidate(rp_drive_state *state, size_t at)
 {
     rp_arena *arena = state->input.arena;
-    if (!state->features &&
-        rp_features_new(state->input.prompt, arena, &state->features) != RP_OK)
+    rp_str prompt, stored_text;
+    rp_gate_options options = state->input.gates;
+    options.in_frame = take_texts(state, at, &prompt, &stored_text);
+    const rp_features **own = options.in_frame ? &state->features_varying : &state->features;
+    if (!*own && rp_features_new(prompt, arena, own) != RP_OK)
         return false;
     const rp_features *stored;
-    if (rp_features_new(state->texts[at], arena, &stored) != RP_OK)
+    if (rp_features_new(stored_text, arena, &stored) != RP_OK)
         return false;
     rp_gate_report brief, *report = &brief;
     if (state->input.with_detail && !(report = rp_arena_calloc(arena, 1, sizeof *report)))
         return false;
-    rp_gates_compare(state->features, stored, &state->input.gates, state->input.with_detail, report);
+    rp_gates_compare(*own, stored, &options, state->input.with_detail, report);
     rp_candidate *candidate = &state->candidates[at];
     candidate->gates_fired |= report->fired;
     candidate->gates_noted |= report->noted;

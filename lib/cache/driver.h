@@ -52,6 +52,9 @@ typedef struct rp_drive_sources {
     /* The stored prompt, lent until the decision is over; false: it is not to be had, and
      * the candidate is dropped. */
     bool (*text)(void *context, size_t at, rp_entry_id id, rp_str *out);
+    /* The part of a stored prompt that varies, cut by the template that cut input.varying;
+     * false: it is not to be had, and gates see both prompts whole. NULL: never. */
+    bool (*varying)(void *context, size_t at, rp_entry_id id, rp_str stored, rp_str *out);
     /* The stored answer as text, for a judge. May be NULL, or say false. */
     bool (*answer)(void *context, size_t at, rp_entry_id id, rp_str *out);
     /* Cross-encoder's probability of "same". NULL: there is none. Anything but RP_OK is a
@@ -69,6 +72,7 @@ typedef struct rp_drive_sources {
 
 typedef struct rp_drive_input {
     rp_str prompt;
+    rp_str varying; /* what gates see of it, if a template cut it; ptr NULL: all */
     rp_stratum stratum;
     rp_str category;
     rp_time now;
@@ -100,6 +104,7 @@ typedef struct rp_drive_state {
     rp_str texts[RP_CANDIDATES_MAX];            /* stored prompts, where they were needed */
     const rp_gate_report *reports[RP_CANDIDATES_MAX]; /* with_detail only; else NULL */
     const rp_features *features;                /* of the prompt, once made */
+    const rp_features *features_varying;        /* of what varies in it, once made */
     bool collision_asked[RP_CANDIDATES_MAX];
     rp_decision decision;
     rp_judge_question judge_question;           /* when RP_DRIVE_WANTS_JUDGE */

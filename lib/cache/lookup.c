@@ -708,6 +708,19 @@ lend_text(void *context, size_t at, rp_entry_id id, rp_str *out)
     return true;
 }
 
+/* Candidates of a query that was cut were cut by the same template: others have another
+ * vector scope. It may have been forgotten meanwhile; then nothing is cut off. */
+static bool
+lend_varying(void *context, size_t at, rp_entry_id id, rp_str stored, rp_str *out)
+{
+    const struct rp_query_work *work = context;
+    const rp_entry *entry = work->entries[at];
+    if (!entry || entry->id != id || entry->template_ != work->query->template_)
+        return false;
+    *out = rp_templates_cut_stored(work->cache, &work->query->scope, stored, entry->template_);
+    return out->len < stored.len;
+}
+
 static bool
 lend_answer(void *context, size_t at, rp_entry_id id, rp_str *out)
 {
@@ -751,7 +764,7 @@ ask_collides(void *context, size_t at, rp_entry_id id, rp_str prompt, rp_str sto
     const struct rp_query_work *work = context;
     (void)id;
     (void)prompt;
-    /* As they were embedded, where gates see whole prompts. */
+    /* As they were embedded. */
     const rp_entry *entry = work->entries[at];
     if (entry && work->query->template_)
         stored = rp_templates_cut_stored(work->cache, &work->query->scope, stored, entry->template_);
@@ -772,6 +785,7 @@ begin_decision(rp_cache *cache, rp_query *query)
     const rp_controls *controls = &query->controls;
     const rp_drive_input input = {
         .prompt = query->request->prompt,
+        .varying = query->template_ ? query->fuzzy : (rp_str){ 0 },
         .stratum = query->stratum,
         .category = query->caller.category,
         .now = query->now,
@@ -785,6 +799,7 @@ begin_decision(rp_cache *cache, rp_query *query)
         .clock = cache->clock,
         .deadline_us = query->deadline_us,
         .sources = { .text = lend_text,
+                     .varying = lend_varying,
                      .answer = lend_answer,
                      .verify = query->space->embedder.verify ? ask_verify : NULL,
                      .collides = checks_collisions(query) ? ask_collides : NULL,

@@ -13,7 +13,7 @@
 /* Measured: docs/policies.md, "Gates". */
 static const float NUMBER_NEAR = 0.6f, ADDED_NEAR = 0.5f, DATE_NEAR = 0.65f, NEGATION_NEAR = 0.7f,
                    ANTONYM_NEAR = 0.65f, CALCULATION_NEAR = 0.5f, EXCHANGED_NEAR = 0.75f;
-enum { CALCULATION_MIN = 2, PARAMETERS_MIN = 3 };
+enum { CALCULATION_MIN = 2, PARAMETERS_MIN = 3, FRAME_SENTENCE = 6 };
 
 const uint32_t RP_GATES_DEFAULT = ((1u << RP_GATE_COUNT) - 1) & ~(1u << RP_GATE_STRICT);
 
@@ -394,6 +394,18 @@ compare_polarity(rp_comparison *c)
                rp_word_text(c->b, seen_b));
 }
 
+/* The ratio as if the shorter text had been a sentence: what it lacks to FRAME_SENTENCE
+ * words stands in the frame. Not all of the frame counts: a long instruction would
+ * make everything near (docs/policies.md, "Templates"). */
+static float
+framed_ratio(const rp_alignment *alignment)
+{
+    const size_t shorter = RP_MIN(alignment->a_count, alignment->b_count);
+    const size_t frame = shorter < FRAME_SENTENCE ? FRAME_SENTENCE - shorter : 0;
+    const size_t total = alignment->a_count + alignment->b_count + 2 * frame;
+    return 2.0f * (float)(alignment->matches + frame) / (float)total;
+}
+
 void
 rp_gates_compare(const rp_features *a, const rp_features *b, const rp_gate_options *options,
                  bool with_detail, rp_gate_report *out)
@@ -411,6 +423,8 @@ rp_gates_compare(const rp_features *a, const rp_features *b, const rp_gate_optio
     if (with_detail)
         memset(out->detail, 0, sizeof out->detail);
     rp_align(c.a, c.b, &c.alignment);
+    if (options->in_frame)
+        c.alignment.ratio = framed_ratio(&c.alignment);
     out->alignment = c.alignment.ratio;
     collect_leftover(c.a, c.alignment.a_to_b, c.alignment.a_count, false, &c.left_a);
     collect_leftover(c.b, c.alignment.b_to_a, c.alignment.b_count, true, &c.left_b);

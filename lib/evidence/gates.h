@@ -30,6 +30,9 @@ typedef struct rp_gate_options {
      * (0, 1]; 0: not known, then estimated from the scripts as an English vocabulary
      * would. Encoders of many languages disable RP_GATE_UNKNOWN instead. */
     float unknown_share;
+    /* Both texts are what varies inside the same fixed words (template.h), which count as
+     * aligned around a short one: "1002?" and "1003?" are nearly the same question. */
+    bool in_frame;
 } rp_gate_options;
 
 /* The gates that are on unless a route says otherwise. */

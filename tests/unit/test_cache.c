@@ -1411,6 +1411,25 @@ test_with_templates_only_what_varies_is_compared(void **state)
     assert_string_equal(fetch_wrapped(f, "museum of modern glass please", "taught", false), "hit");
 }
 
+/* Among whole prompts all words seem to align, and gates fire on loose paraphrases. */
+static void
+test_gates_see_only_what_varies(void **state)
+{
+    fixture *f = *state;
+    f->options.policy = "static:min_similarity=0.6";
+    reopen_cache(f);
+    teach_template(f, "");
+    assert_string_equal(fetch_wrapped(f, "the museum of modern glass in Turin", "left of it", true),
+                        "miss");
+    assert_string_equal(fetch_wrapped(f, "Torino the modern glass museum", "left of it", true),
+                        "hit");
+    assert_string_equal(fetch_wrapped(f, "renewal of book 4711 from the shop", "done", true), "miss");
+    assert_string_equal(fetch_wrapped(f, "renewal of book 4712 from the shop", "done too", true),
+                        "miss");
+    assert_string_equal(fetch_wrapped(f, "the lift is working these days", "yes", true), "miss");
+    assert_string_equal(fetch_wrapped(f, "the lift is not working these days", "no", true), "miss");
+}
+
 static void
 test_a_template_is_learned_again_after_a_restart_and_finds_its_entries(void **state)
 {
@@ -1714,6 +1733,7 @@ main(void)
         T(test_admission_keeps_a_colliding_entry_for_the_exact_tier_only),
         T(test_without_templates_an_instruction_drowns_what_varies),
         T(test_with_templates_only_what_varies_is_compared),
+        T(test_gates_see_only_what_varies),
         T(test_a_template_is_learned_again_after_a_restart_and_finds_its_entries),
         T(test_a_cut_scope_is_one_of_its_own),
         T(test_explain_shows_what_was_decided),

@@ -433,6 +433,29 @@ test_far_texts_are_noted_not_vetoed(void **state)
 }
 
 /* Several alignments of these are equally long; found by the fuzz target. */
+/* What is left of a prompt when its template is cut off may be a word or two. */
+static void
+test_a_short_text_in_a_frame_is_near_and_a_long_one_is_not(void **state)
+{
+    (void)state;
+    const rp_gate_options whole = { .enabled = RP_GATES_DEFAULT };
+    const rp_gate_options framed = { .enabled = RP_GATES_DEFAULT, .in_frame = true };
+    static const pair rows[] = {
+        { "1002?", "1003?", RP_GATE_NUMBER },
+        { "account 1002", "account 1003", RP_GATE_NUMBER },
+        { "Germany", "France", RP_GATE_ENTITY },
+        { "on Monday", "on Friday", RP_GATE_DATE },
+        { "working", "not working", RP_GATE_NEGATION },
+    };
+    for (size_t i = 0; i < RP_COUNT(rows); i++)
+        assert_true(compare(rows[i].a, rows[i].b, framed).fired >> rows[i].gate & 1);
+    assert_int_equal(compare("1002?", "1003?", whole).fired, 0);
+    const char *a = "how can the museum of glass in Turin be reached with 2 children";
+    const char *b = "we are 3 and ask for the way to get to Torino and its glass museum";
+    assert_int_equal(compare(a, b, framed).fired, 0);
+    assert_true(compare(a, b, framed).alignment == compare(a, b, whole).alignment);
+}
+
 static void
 test_comparison_is_symmetric_where_alignments_tie(void **state)
 {
@@ -567,6 +590,7 @@ main(void)
         cmocka_unit_test(test_the_tokenizers_word_about_unknown_text_counts),
         cmocka_unit_test(test_what_the_encoder_cannot_tell_apart_must_be_equal),
         cmocka_unit_test(test_far_texts_are_noted_not_vetoed),
+        cmocka_unit_test(test_a_short_text_in_a_frame_is_near_and_a_long_one_is_not),
         cmocka_unit_test(test_comparison_is_symmetric_where_alignments_tie),
         cmocka_unit_test(test_only_enabled_gates_report),
         cmocka_unit_test(test_hostile_bytes_are_harmless),
