@@ -179,16 +179,31 @@ pick_rank(const grouped *g, size_t drawn, rp_random *random)
     return low;
 }
 
+static size_t
+novel_count(const rp_make_stream *options)
+{
+    return (size_t)ceil(options->novel * (double)options->count);
+}
+
+/* Answers that occur once are no part of the draw; some must be left for it, or the stream
+ * would be one answer over and over. */
+static rp_status
+check_novel(const rp_source *s, const rp_make_stream *options, const char *path, rp_error *error)
+{
+    const size_t novel = novel_count(options);
+    if (novel == 0 || novel < s->answers.count)
+        return RP_OK;
+    return rp_fail(error, RP_ERR_INVALID, "%s: %zu answers; --count and --novel want %zu that occur "
+                   "once, and others to draw from", path, s->answers.count, novel);
+}
+
 static rp_status
 write_draws(writing *w, rp_random *random)
 {
     const rp_source *s = w->source;
     const rp_make_stream *options = w->options;
     const size_t answers = s->answers.count;
-    const double wanted = ceil(options->novel * (double)options->count);
-    /* At least one answer is there to be drawn. */
-    const size_t novel = wanted < (double)(answers - 1) ? (size_t)wanted : answers - 1;
-    const size_t drawn = answers - novel;
+    const size_t novel = novel_count(options), drawn = answers - novel;
     size_t used = 0;
     grouped g = { 0 };
     const bool good = group_rows(s, &g, options->zipf, drawn, random);
@@ -278,6 +293,8 @@ rp_stream_make(const char *path, const rp_make_stream *options, rp_buffer *out,
     status = rp_source_read(&s, path, (rp_str){ map.ptr, map.len }, options, error);
     if (!status && (status = close_gaps(&s)))
         rp_fail(error, status, "%s: no memory for the answers", path);
+    if (!status)
+        status = check_novel(&s, options, path, error);
     if (!status)
         status = write_stream(&s, options, path, out, &cut, error);
     if (!status)

@@ -122,7 +122,7 @@ static void
 make_stream(const char *path, rp_stream_kind kind, const char *trace)
 {
     const rp_make_stream options = { .kind = kind, .shuffle = true, .seed = 1, .count = 50,
-                                     .zipf = 1, .novel = 0.1, .trace = trace, .price_in = 2,
+                                     .zipf = 1, .novel = 0.02, .trace = trace, .price_in = 2,
                                      .price_out = 8 };
     rp_made_stream made;
     rp_buffer out;

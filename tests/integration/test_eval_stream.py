@@ -490,6 +490,16 @@ def test_a_column_of_a_log_is_chosen_by_name_or_number(tmp_path):
     assert [r["prompt"] for r in made(tmp_path, "log", text, "--column", "2")] == ["Query", "masks", "Masks"]
 
 
+def test_novel_requests_need_answers_of_their_own(tmp_path):
+    text = "label\ttext\n" + "".join("%d\tq %d %d\n" % (i % 7, i, j) for i in range(7) for j in range(5))
+    rows = made(tmp_path, "table", text, "--count", "20", "--novel", ".3")
+    counts = sorted(sum(r["answer_id"] == str(i) for r in rows) for i in range(7))
+    assert sum(counts) == 20 and max(counts[:6]) == 1  # six occur once, one is drawn
+    # Seven of them would leave nothing to draw from: one answer over and over is no stream.
+    said = run("make-stream", tmp_path / "in", "--count", "20", "--novel", ".35", status=2).stderr
+    assert "7 answers" in said and said.count("\n") == 1
+
+
 def test_a_trace_gives_times_and_costs(tmp_path):
     trace = tmp_path / "t.csv"
     trace.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 23:59:59.5000000,1000,100\n"
