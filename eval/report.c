@@ -41,6 +41,59 @@ rp_report_next(const rp_report *report, rp_result_kind kind, size_t *at)
     return NULL;
 }
 
+bool
+rp_report_any_series(const rp_report *report, size_t stream, bool (*is)(const rp_series *))
+{
+    const rp_series *s;
+    for (size_t at = 0; (s = rp_report_next_series(report, stream, &at));)
+        if (is(s))
+            return true;
+    return false;
+}
+
+uint32_t
+rp_report_styles(const rp_report *report, bool (*is)(const rp_series *))
+{
+    uint32_t styles = 0;
+    for (size_t i = 0; i < report->set.count; i++)
+        if (is(&report->set.series[i]))
+            styles |= 1u << report->set.series[i].style;
+    return styles;
+}
+
+bool
+rp_report_section(rp_report *report, const char *id, const char *title, bool there,
+                  const char *missing)
+{
+    rp_document_section(&report->document, id, title);
+    if (!there)
+        rp_document_missing(&report->document, missing);
+    return there;
+}
+
+void
+rp_report_policy_table(rp_report *report, const char *id, const char *caption,
+                       const rp_column *columns, size_t count, rp_report_fill *fill)
+{
+    rp_document *document = &report->document;
+    rp_table_begin(document, id, caption, columns, count, RP_TABLE_OPEN);
+    for (size_t stream = 0; stream < report->set.stream_count; stream++) {
+        bool named = false;
+        for (size_t i = 0; i < report->set.count; i++) {
+            const rp_series *s = &report->set.series[i];
+            rp_cell cells[RP_COLUMNS_MAX] = { 0 };
+            if (s->stream != stream || !rp_str_equal(s->category, RP_STR("*")))
+                continue;
+            if (!named)
+                rp_table_group(document, report->set.streams[stream].name);
+            named = true;
+            fill(report, s, cells);
+            rp_table_row(document, cells, true);
+        }
+    }
+    rp_table_end(document);
+}
+
 const rp_series *
 rp_report_next_series(const rp_report *report, size_t stream, size_t *at)
 {

@@ -186,29 +186,19 @@ void
 rp_report_time(rp_report *report)
 {
     rp_document *document = &report->document;
-    uint32_t styles = 0;
-    rp_document_section(document, "time", "Error against bound, over time");
-    for (size_t i = 0; i < report->set.count; i++)
-        if (is_drawn(&report->set.series[i]))
-            styles |= 1u << report->set.series[i].style;
-    if (!styles) {
-        rp_document_missing(document, "No result has a curve over time.");
+    const uint32_t styles = rp_report_styles(report, is_drawn);
+    if (!rp_report_section(report, "time", "Error against bound, over time", styles != 0,
+                           "No result has a curve over time."))
         return;
-    }
     rp_document_note(document,
         "Wrong hits so far of all requests so far, of every policy with gates, in the first of its "
         "orders. The band is the 95&#8239;% interval of the policy of the first table; the dotted line is the "
         "bound that learning policies are to keep. Lines that leave the panel are cut at its edge.");
     rp_report_legend(report, styles, "");
     rp_document_figure_begin(document, "Share of wrong hits as requests go by");
-    for (size_t stream = 0; stream < report->set.stream_count; stream++) {
-        const rp_series *s;
-        bool any = false;
-        for (size_t at = 0; (s = rp_report_next_series(report, stream, &at));)
-            any |= is_drawn(s);
-        if (any)
+    for (size_t stream = 0; stream < report->set.stream_count; stream++)
+        if (rp_report_any_series(report, stream, is_drawn))
             draw_time(report, stream);
-    }
     rp_document_figure_end(document);
     time_table(report);
 }
@@ -220,6 +210,28 @@ static double
 nested(const rp_json *row, const char *outer, const char *inner)
 {
     return rp_result_number(rp_json_get(row, outer), inner);
+}
+
+static void
+fill_cost(rp_report *report, const rp_series *s, rp_cell *cells)
+{
+    (void)report;
+    const rp_cell row[] = {
+        rp_cell_text(s->label),
+        rp_cell_share(s->reduction.value, s->reduction.low, s->reduction.high),
+        rp_cell_number(rp_result_number(s->first, "cost_all")),
+        rp_cell_number(rp_result_number(s->first, "cost_saved")),
+        rp_cell_number(nested(s->first, "cost", "saved_right")),
+        rp_cell_number(nested(s->first, "cost", "audits")),
+        rp_cell_number(nested(s->first, "cost", "judge")),
+        rp_cell_number(nested(s->first, "cost", "compute")),
+        rp_cell_count(rp_result_number(s->first, "upstream_calls")),
+        rp_cell_count(rp_result_number(s->first, "judge_calls")),
+        rp_cell_count(rp_result_number(s->first, "audits")),
+    };
+    memcpy(cells, row, sizeof row);
+    cells[1].verdict = rp_verdict_above(s->reduction.value, s->reduction.low, s->reduction.high,
+                                        RP_LIMIT_CRR);
 }
 
 void
@@ -239,46 +251,15 @@ rp_report_cost(rp_report *report)
         { .key = "judge_calls", .title = "Judge calls" },
         { .key = "audits", .title = "Audits" },
     };
-    rp_document *document = &report->document;
-    rp_document_section(document, "cost", "Cost");
-    if (!report->set.count) {
-        rp_document_missing(document, "No result of <code>eval stream --json</code> was given.");
+    if (!rp_report_section(report, "cost", "Cost", report->set.count > 0,
+                           "No result of <code>eval stream --json</code> was given."))
         return;
-    }
-    rp_document_note(document,
+    rp_document_note(&report->document,
         "Net: what the upstream would have cost, less its calls, audits, the judge and computing "
         "(embedding, search, decision) at the stated prices. A wrong hit saves as much as a right one, "
         "which is why this table never stands without the ones above. The dollars are those of the first "
         "order.");
-    rp_table_begin(document, "cost", "cost by policy", columns, RP_COUNT(columns), RP_TABLE_OPEN);
-    for (size_t stream = 0; stream < report->set.stream_count; stream++) {
-        bool named = false;
-        for (size_t i = 0; i < report->set.count; i++) {
-            const rp_series *s = &report->set.series[i];
-            if (s->stream != stream || !rp_str_equal(s->category, RP_STR("*")))
-                continue;
-            if (!named)
-                rp_table_group(document, report->set.streams[stream].name);
-            named = true;
-            rp_cell cells[] = {
-                rp_cell_text(s->label),
-                rp_cell_share(s->reduction.value, s->reduction.low, s->reduction.high),
-                rp_cell_number(rp_result_number(s->first, "cost_all")),
-                rp_cell_number(rp_result_number(s->first, "cost_saved")),
-                rp_cell_number(nested(s->first, "cost", "saved_right")),
-                rp_cell_number(nested(s->first, "cost", "audits")),
-                rp_cell_number(nested(s->first, "cost", "judge")),
-                rp_cell_number(nested(s->first, "cost", "compute")),
-                rp_cell_count(rp_result_number(s->first, "upstream_calls")),
-                rp_cell_count(rp_result_number(s->first, "judge_calls")),
-                rp_cell_count(rp_result_number(s->first, "audits")),
-            };
-            cells[1].verdict = rp_verdict_above(s->reduction.value, s->reduction.low,
-                                                s->reduction.high, RP_LIMIT_CRR);
-            rp_table_row(document, cells, true);
-        }
-    }
-    rp_table_end(document);
+    rp_report_policy_table(report, "cost", "cost by policy", columns, RP_COUNT(columns), fill_cost);
 }
 
 /* ---- latency --------------------------------------------------------------------------------------- */
@@ -444,52 +425,36 @@ search_table(rp_report *report)
     rp_table_end(&report->document);
 }
 
+static const rp_column request_columns[] = {
+    { .key = "policy", .title = "Policy", .words = true },
+    { .key = "p99_reduction", .title = "P99 less by, &gt;&nbsp;50&nbsp;%", .digits = 1, .strip_high = 1,
+      .strip_mark = RP_LIMIT_P99 },
+    { .key = "with_ms_p50", .title = "P50 with, ms", .digits = 1 },
+    { .key = "without_ms_p50", .title = "without, ms", .digits = 1 },
+    { .key = "with_ms_p99", .title = "P99 with, ms", .digits = 1 },
+    { .key = "without_ms_p99", .title = "without, ms", .digits = 1 },
+    { .key = "embed_us_p50", .title = "Embedding P50, \xC2\xB5s", .digits = 0 },
+    { .key = "embed_us_p99", .title = "P99, \xC2\xB5s", .digits = 0 },
+    { .key = "search_us_p50", .title = "Search P50, \xC2\xB5s", .digits = 1 },
+    { .key = "search_us_p99", .title = "P99, \xC2\xB5s", .digits = 1 },
+    { .key = "decide_us_p50", .title = "Decision P50, \xC2\xB5s", .digits = 1 },
+    { .key = "decide_us_p99", .title = "P99, \xC2\xB5s", .digits = 1 },
+};
+
 static void
-request_table(rp_report *report)
+fill_request(rp_report *report, const rp_series *s, rp_cell *cells)
 {
-    static const rp_column columns[] = {
-        { .key = "policy", .title = "Policy", .words = true },
-        { .key = "p99_reduction", .title = "P99 less by, &gt;&nbsp;50&nbsp;%", .digits = 1, .strip_high = 1,
-          .strip_mark = RP_LIMIT_P99 },
-        { .key = "with_ms_p50", .title = "P50 with, ms", .digits = 1 },
-        { .key = "without_ms_p50", .title = "without, ms", .digits = 1 },
-        { .key = "with_ms_p99", .title = "P99 with, ms", .digits = 1 },
-        { .key = "without_ms_p99", .title = "without, ms", .digits = 1 },
-        { .key = "embed_us_p50", .title = "Embedding P50, \xC2\xB5s", .digits = 0 },
-        { .key = "embed_us_p99", .title = "P99, \xC2\xB5s", .digits = 0 },
-        { .key = "search_us_p50", .title = "Search P50, \xC2\xB5s", .digits = 1 },
-        { .key = "search_us_p99", .title = "P99, \xC2\xB5s", .digits = 1 },
-        { .key = "decide_us_p50", .title = "Decision P50, \xC2\xB5s", .digits = 1 },
-        { .key = "decide_us_p99", .title = "P99, \xC2\xB5s", .digits = 1 },
-    };
-    rp_table_begin(&report->document, "requests", "latency by policy", columns, RP_COUNT(columns),
-                   RP_TABLE_OPEN);
-    for (size_t stream = 0; stream < report->set.stream_count; stream++) {
-        bool named = false;
-        for (size_t i = 0; i < report->set.count; i++) {
-            const rp_series *s = &report->set.series[i];
-            if (s->stream != stream || !rp_str_equal(s->category, RP_STR("*")))
-                continue;
-            if (!named)
-                rp_table_group(&report->document, report->set.streams[stream].name);
-            named = true;
-            rp_cell cells[RP_COUNT(columns)] = {
-                rp_cell_text(s->label),
-                rp_cell_share(s->p99_cut.value, s->p99_cut.low, s->p99_cut.high),
-            };
-            cells[1].verdict = rp_verdict_above(s->p99_cut.value, s->p99_cut.low, s->p99_cut.high,
-                                                RP_LIMIT_P99);
-            for (size_t c = 2; c < 6; c++)
-                cells[c] = rp_cell_number(
-                    nested(rp_json_get(s->first, "latency"), c % 2 ? "without_ms" : "with_ms",
-                           c < 4 ? "p50" : "p99"));
-            for (size_t c = 6; c < RP_COUNT(columns); c++)
-                cells[c] = rp_cell_number(c < 8 ? nested(s->first, "embed_us", c == 6 ? "p50" : "p99")
-                                                : rp_result_number(s->first, columns[c].key));
-            rp_table_row(&report->document, cells, true);
-        }
-    }
-    rp_table_end(&report->document);
+    (void)report;
+    cells[0] = rp_cell_text(s->label);
+    cells[1] = rp_cell_share(s->p99_cut.value, s->p99_cut.low, s->p99_cut.high);
+    cells[1].verdict = rp_verdict_above(s->p99_cut.value, s->p99_cut.low, s->p99_cut.high,
+                                        RP_LIMIT_P99);
+    for (size_t c = 2; c < 6; c++)
+        cells[c] = rp_cell_number(nested(rp_json_get(s->first, "latency"),
+                                         c % 2 ? "without_ms" : "with_ms", c < 4 ? "p50" : "p99"));
+    for (size_t c = 6; c < RP_COUNT(request_columns); c++)
+        cells[c] = rp_cell_number(c < 8 ? nested(s->first, "embed_us", c == 6 ? "p50" : "p99")
+                                        : rp_result_number(s->first, request_columns[c].key));
 }
 
 /* Shapes as well as colours. */
@@ -527,7 +492,8 @@ rp_report_latency(rp_report *report)
         rp_document_note(document,
             "Of a whole request: embedding, search and decision as measured, the upstream as stated. "
             "P99 falls only if nearly every slow request is a hit; a cache mends the mean.");
-        request_table(report);
+        rp_report_policy_table(report, "requests", "latency by policy", request_columns,
+                               RP_COUNT(request_columns), fill_request);
     } else {
         rp_document_missing(document, "Latency of requests needs <code>eval stream --json</code>.");
     }

@@ -33,6 +33,18 @@ const rp_result_row *rp_report_next(const rp_report *report, rp_result_kind kind
 
 /* The series of all categories of one stream, in the order of the stream's first one. */
 const rp_series *rp_report_next_series(const rp_report *report, size_t stream, size_t *at);
+/* Is there one of them of which this is true? */
+bool rp_report_any_series(const rp_report *report, size_t stream, bool (*is)(const rp_series *));
+/* Bits by style of all series, of any stream and category, of which this is true. */
+uint32_t rp_report_styles(const rp_report *report, bool (*is)(const rp_series *));
+/* A section that is there if `there`; else it says what is missing, and the answer is false. */
+bool rp_report_section(rp_report *report, const char *id, const char *title, bool there,
+                       const char *missing);
+/* A table with a row for every policy on every stream, all its categories, under the names of
+ * the streams. `fill` gets cells that are empty. */
+typedef void rp_report_fill(rp_report *report, const rp_series *s, rp_cell *cells);
+void rp_report_policy_table(rp_report *report, const char *id, const char *caption,
+                            const rp_column *columns, size_t count, rp_report_fill *fill);
 /* Class of its colour and lines; its shape. */
 const char *rp_report_style(unsigned style);
 unsigned rp_report_mark(unsigned style);

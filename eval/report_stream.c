@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 enum { POINTS_MAX = 256 };
+static const char NO_STREAM[] = "No result of <code>eval stream --json</code> was given.";
 
 static rp_cell
 figure_cell(const rp_figure *figure)
@@ -82,12 +83,10 @@ rp_report_glance(rp_report *report)
         { .key = "p99_reduction", .title = "P99 less by, &gt;&nbsp;50&nbsp;%", .digits = 1 },
     };
     rp_document *document = &report->document;
-    rp_document_section(document, "glance", "At a glance");
-    if (!report->featured) {
-        rp_document_missing(document, "No result of <code>eval stream --json</code> was given, so "
-                                      "nothing can be said about policies.");
+    if (!rp_report_section(report, "glance", "At a glance", report->featured != NULL,
+                           "No result of <code>eval stream --json</code> was given, so nothing can "
+                           "be said about policies."))
         return;
-    }
     rp_buffer_clear(&report->text);
     rp_buffer_append(&report->text, RP_STR("The policy <b>"));
     rp_markup_text(&report->text, report->featured->label);
@@ -273,31 +272,25 @@ frontier_table(rp_report *report)
     rp_table_end(document);
 }
 
-/* Bits of the families that the streams have. */
-static uint32_t
-styles_used(const rp_report *report)
+static bool
+is_any(const rp_series *s)
 {
-    uint32_t used = 0;
-    for (size_t i = 0; i < report->set.count; i++)
-        used |= 1u << report->set.series[i].style;
-    return used;
+    return s != NULL;
 }
 
 void
 rp_report_frontier(rp_report *report)
 {
     rp_document *document = &report->document;
-    rp_document_section(document, "frontier", "Hits against errors");
-    if (!report->set.stream_count) {
-        rp_document_missing(document, "No result of <code>eval stream --json</code> was given.");
+    if (!rp_report_section(report, "frontier", "Hits against errors", report->set.stream_count > 0,
+                           NO_STREAM))
         return;
-    }
     rp_document_note(document,
         "Each mark is a policy as a server would have run it; its lines are 95&#8239;% intervals, or "
         "the range over several orders. Up and to the left is better. The curve is no policy: it "
         "is every threshold on the cosine, chosen in hindsight, with every request kept. The "
         "scale of errors is logarithmic; a policy without any wrong hit stands at 0.");
-    rp_report_legend(report, styles_used(report),
+    rp_report_legend(report, rp_report_styles(report, is_any),
                      "<li><svg class=\"key\" viewBox=\"-7 -7 14 14\" aria-hidden=\"true\"><path "
                      "class=\"line hindsight\" d=\"M-7 3Q-3 -4 7 -4\"/></svg>in hindsight, with gates</li>"
                      "<li><svg class=\"key\" viewBox=\"-7 -7 14 14\" aria-hidden=\"true\"><path "
@@ -315,6 +308,18 @@ rp_report_frontier(rp_report *report)
 
 /* ---- every policy ------------------------------------------------------------------------------------- */
 
+static void
+fill_policy(rp_report *report, const rp_series *s, rp_cell *cells)
+{
+    const rp_cell row[] = {
+        policy_cell(s), setting_cell(report, s), rp_cell_count(s->requests),
+        rp_cell_count(s->exact_hits), rp_cell_count(s->hits), rp_cell_count(s->wrong_hits),
+        judged_above(&s->hit_rate, RP_LIMIT_CHR), judged_below(&s->error, RP_LIMIT_RER),
+        figure_cell(&s->hit_error), rp_cell_code(s->policy), rp_cell_text(s->gates),
+    };
+    memcpy(cells, row, sizeof row);
+}
+
 void
 rp_report_policies(rp_report *report)
 {
@@ -331,38 +336,15 @@ rp_report_policies(rp_report *report)
         { .key = "spec", .title = "SPEC", .words = true },
         { .key = "gates", .title = "Gates", .words = true },
     };
-    rp_document *document = &report->document;
-    rp_document_section(document, "policies", "Every policy");
-    if (!report->set.count) {
-        rp_document_missing(document, "No result of <code>eval stream --json</code> was given.");
+    if (!rp_report_section(report, "policies", "Every policy", report->set.count > 0, NO_STREAM))
         return;
-    }
-    rp_document_note(document,
+    rp_document_note(&report->document,
         "Hits here are those of the semantic tier, which a policy decides; equal texts are counted "
         "apart. In brackets 95&#8239;% intervals: Wilson for hits, Clopper and Pearson for errors; they take "
         "requests for independent draws, which those of a stream are not quite. With several orders: "
         "sums, means, and the range from the best order to the worst.");
-    rp_table_begin(document, "policies", "policies by stream", columns, RP_COUNT(columns),
-                   RP_TABLE_OPEN);
-    for (size_t stream = 0; stream < report->set.stream_count; stream++) {
-        bool named = false;
-        for (size_t i = 0; i < report->set.count; i++) {
-            const rp_series *s = &report->set.series[i];
-            if (s->stream != stream || !rp_str_equal(s->category, RP_STR("*")))
-                continue;
-            if (!named)
-                rp_table_group(document, stream_title(report, stream));
-            named = true;
-            const rp_cell cells[] = {
-                policy_cell(s), setting_cell(report, s), rp_cell_count(s->requests),
-                rp_cell_count(s->exact_hits), rp_cell_count(s->hits), rp_cell_count(s->wrong_hits),
-                judged_above(&s->hit_rate, RP_LIMIT_CHR), judged_below(&s->error, RP_LIMIT_RER),
-                figure_cell(&s->hit_error), rp_cell_code(s->policy), rp_cell_text(s->gates),
-            };
-            rp_table_row(document, cells, true);
-        }
-    }
-    rp_table_end(document);
+    rp_report_policy_table(report, "policies", "policies by stream", columns, RP_COUNT(columns),
+                           fill_policy);
 }
 
 /* ---- categories ------------------------------------------------------------------------------------------ */
@@ -613,12 +595,11 @@ void
 rp_report_neighbors(rp_report *report)
 {
     rp_document *document = &report->document;
-    rp_document_section(document, "neighbours", "What a cosine is worth");
-    if (!report->results->counts[RP_RESULT_SWEEP]) {
-        rp_document_missing(document, "The similarity of right and wrong neighbours needs "
-                                      "<code>eval stream --json --sweep</code>.");
+    if (!rp_report_section(report, "neighbours", "What a cosine is worth",
+                           report->results->counts[RP_RESULT_SWEEP] > 0,
+                           "The similarity of right and wrong neighbours needs "
+                           "<code>eval stream --json --sweep</code>."))
         return;
-    }
     rp_document_note(document,
         "The nearest earlier prompt of every request, whatever a policy made of it; without gates "
         "where that was measured. Where right and wrong lie over each other no "
@@ -646,6 +627,12 @@ calibration_of(const rp_series *s)
 {
     const rp_json *list = rp_json_get(s->first, "calibration");
     return list && list->type == RP_JSON_ARRAY && list->count ? list : NULL;
+}
+
+static bool
+is_calibrated(const rp_series *s)
+{
+    return calibration_of(s) != NULL;
 }
 
 static void
@@ -714,15 +701,10 @@ void
 rp_report_calibration(rp_report *report)
 {
     rp_document *document = &report->document;
-    uint32_t styles = 0;
-    rp_document_section(document, "calibration", "Are the estimates true?");
-    for (size_t i = 0; i < report->set.count; i++)
-        if (calibration_of(&report->set.series[i]))
-            styles |= 1u << report->set.series[i].style;
-    if (!styles) {
-        rp_document_missing(document, "No policy that estimates its risk was measured.");
+    const uint32_t styles = rp_report_styles(report, is_calibrated);
+    if (!rp_report_section(report, "calibration", "Are the estimates true?", styles != 0,
+                           "No policy that estimates its risk was measured."))
         return;
-    }
     rp_document_note(document,
         "A policy that says 20&#8239;% must be wrong once in five. On the dotted line estimate and truth "
         "agree; above it the policy is too bold, below it too shy. Candidates that were not served count "
@@ -735,10 +717,7 @@ rp_report_calibration(rp_report *report)
         const rp_series *s, *featured = report->set.streams[stream].featured;
         static const double ends[] = { 0, 1 };
         rp_chart chart;
-        bool any = false;
-        for (size_t at = 0; (s = rp_report_next_series(report, stream, &at));)
-            any |= calibration_of(s) != NULL;
-        if (!any)
+        if (!rp_report_any_series(report, stream, is_calibrated))
             continue;
         rp_document_panel_begin(document, stream_title(report, stream), "");
         rp_chart_begin(&chart, &document->html, &x, &y,
