@@ -3,8 +3,8 @@
  * Whatever depends on time is handed an rp_clock, so that a simulation, a test
  * or a bug report can be run again. rp_clock_system is the real one.
  *
- * Threads: rp_clock_system is safe everywhere; an rp_clock_manual belongs to
- * the test that moves it. */
+ * Threads: rp_clock_system is safe everywhere; an rp_clock_manual may be moved
+ * by its owner while others read it. */
 #ifndef RP_BASE_CLOCK_H
 #define RP_BASE_CLOCK_H
 
@@ -32,7 +32,7 @@ rp_clock_monotonic_us(const rp_clock *clock)
 /* A clock that stands still until `now_us` is changed. */
 typedef struct rp_clock_manual {
     rp_clock clock; /* hand out &manual.clock */
-    int64_t now_us;
+    _Atomic int64_t now_us;
 } rp_clock_manual;
 void rp_clock_manual_init(rp_clock_manual *manual, int64_t now_us);
 
