@@ -281,6 +281,16 @@ is_there(const record_options *o, rp_str identity)
 
 /* ---- running --------------------------------------------------------------------------------- */
 
+/* Who ends this program ends what it runs, which may have something to save. */
+static volatile sig_atomic_t running;
+
+static void
+pass_on(int number)
+{
+    if (running > 0)
+        kill((pid_t)running, number);
+}
+
 /* Run with standard output in `fd`. Returns the exit status as a shell would say it. */
 static int
 run_command(const record_options *o, int fd)
@@ -312,8 +322,12 @@ run_command(const record_options *o, int fd)
     free(arguments);
     if (failed)
         return RP_EXIT_FAILED;
+    running = child;
+    signal(SIGTERM, pass_on);
     while (waitpid(child, &status, 0) < 0 && errno == EINTR)
         continue;
+    running = 0;
+    signal(SIGTERM, SIG_DFL);
     signal(SIGINT, SIG_DFL);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }

@@ -7,6 +7,7 @@ import json
 import os
 import struct
 import subprocess
+import time
 
 REPRISE = os.environ.get("REPRISE_BINARY") or os.path.join(
     os.path.dirname(__file__), "..", "..", "build", "reprise")
@@ -103,3 +104,26 @@ def test_a_checkpoint_is_no_input(tmp_path):
                               capture_output=True, text=True)
         assert done.returncode == 0 and expected in done.stderr, done.stderr
     assert (tmp_path / "kept").stat().st_size > 0
+
+
+def test_who_ends_the_record_ends_the_command(tmp_path):
+    """It saves what is finished, and the same record goes on from there."""
+    lines = 300
+    (tmp_path / "s").write_text("".join(json.dumps({"prompt": "q %d" % i, "answer_id": i % 9}) + "\n"
+                                        for i in range(lines)))
+    header = ("{'descr': '<f4', 'fortran_order': False, 'shape': (%d, 2), }" % lines).ljust(117) + "\n"
+    (tmp_path / "v.npy").write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header))
+                                     + header.encode() + struct.pack("<ff", 1, 0) * lines)
+    command = [REPRISE, "eval", "record", "--out", tmp_path / "r", "--", "eval", "stream", "--json",
+               "--policy", "verified-global", "--order", "shuffled", "--orders", "1000",
+               "--vectors", tmp_path / "v.npy", "--checkpoint", tmp_path / "kept", "--resume",
+               tmp_path / "s"]
+    process = subprocess.Popen(list(map(str, command)), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "kept").exists() or not (tmp_path / "kept").stat().st_size:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(.01)
+    process.terminate()
+    _, said = process.communicate(timeout=60)  # ends only when the command has ended, too
+    assert process.returncode == 1 and "--resume goes on" in said, said
+    assert not (tmp_path / "r").exists()
