@@ -376,6 +376,18 @@ rp_visit_write(rp_visit *visit, rp_str bytes)
     return !visit->output_full;
 }
 
+/* The query has a list of its own where protocols share entries. */
+static void
+detach_attributes(rp_arena *arena, rp_caller *caller)
+{
+    rp_attribute *copy = rp_arena_calloc(arena, caller->attribute_count + 1, sizeof *copy);
+    for (size_t i = 0; copy && i < caller->attribute_count; i++)
+        copy[i] = (rp_attribute){ caller->attributes[i].name,
+                                  rp_arena_copy(arena, caller->attributes[i].value) };
+    if (copy)
+        caller->attributes = copy;
+}
+
 bool
 rp_visit_detach(rp_visit *visit)
 {
@@ -383,9 +395,8 @@ rp_visit_detach(rp_visit *visit)
     rp_client_headers *headers = &visit->headers;
     headers->namespace_name = rp_arena_copy(arena, headers->namespace_name);
     headers->category = rp_arena_copy(arena, headers->category);
-    for (size_t i = 0; i < headers->attribute_count; i++)
-        headers->attributes[i].value = rp_arena_copy(arena, headers->attributes[i].value);
     rp_caller *caller = &visit->query.caller;
+    detach_attributes(arena, caller);
     caller->namespace_name = rp_arena_copy(arena, caller->namespace_name);
     caller->category = rp_arena_copy(arena, caller->category);
     caller->endpoint = rp_arena_copy(arena, caller->endpoint);

@@ -4,10 +4,12 @@ What could go wrong: protocols that share although nobody asked; questions that 
 and share; a reply that loses something on its way into another protocol; a stream that the
 other protocol's own client does not understand.
 """
+import json
+
 import pytest
 
 from mock import Mock
-from proxy import wait_until
+from proxy import Admin, wait_until
 
 SHARED = "routes: [ { match: { model: '*' }, cache: { share_wires: true } } ]"
 QUESTION = "Why is the sky blue?"
@@ -153,3 +155,26 @@ def test_similar_questions_cross_too(start, mock, encoder):
     reply = ask(proxy, "chat", "How can I bake bread at home?")
     assert (reply.cache, reply.headers["x-reprise-cache-tier"]) == ("hit", "semantic")
     wait_until(lambda: proxy.metric("reprise_vectors") == 1, "another entry was made")
+
+
+def test_a_reply_that_is_kept_late_remembers_its_own_callers_headers(start, encoder):
+    """The vector is made after the reply was sent, when the request's bytes are gone."""
+    proxy = start("lookup_deadline: 60s\n" + SHARED, model=encoder)
+    proxy.accept()
+    wanted = set()
+    for i in range(20):
+        wanted.add("org-%d-%s" % (i, "x" * 40))
+        for _ in range(2):  # the second overwrites what the first may have left behind
+            reply = proxy.chat("Question %d?" % i, {
+                "Cache-Control": "no-cache", "OpenAI-Organization": "org-%d-%s" % (i, "x" * 40)})
+            assert reply.cache == "refresh"
+            assert proxy.call("GET", "/nothing", headers={"X-Filler": "y" * 400}).status == 404
+    admin = Admin(proxy)
+
+    def exported():
+        lines = admin.call("GET", "/v1/reprise/export").body.decode().splitlines()
+        return [json.loads(line)["scope"]["attributes"] for line in lines]
+
+    wait_until(lambda: len(exported()) == 20, "not all were kept")
+    assert {value for attributes in exported() for _, value in attributes} == wanted
+    assert {name for attributes in exported() for name, _ in attributes} == {"openai-organization"}
