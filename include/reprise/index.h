@@ -58,6 +58,18 @@ bool rp_index_remove(rp_index *index, rp_entry_id id); /* false: no such id */
 size_t rp_index_search(rp_index *index, rp_scope scope, const float *query, size_t k,
                        rp_neighbor *out);
 
+/* Several searches, which may be of several scopes: those of one scope go through it
+ * together, up to eight, so that its signs are read from memory once. Each finds what
+ * rp_index_search would. With fewer free searchers (searchers_max) fewer go together. */
+typedef struct rp_index_query {
+    rp_scope scope;
+    const float *vector; /* (dim), borrowed for the call */
+    size_t k;
+    rp_neighbor *out; /* (k) */
+    size_t found;     /* set: neighbors in out */
+} rp_index_query;
+void rp_index_search_many(rp_index *index, rp_index_query *queries, size_t count);
+
 /* What rp_index_search should have found: every vector of the scope is compared as well as
  * it is known, however long that takes. For checking recall, in production too. */
 size_t rp_index_search_exact(rp_index *index, rp_scope scope, const float *query, size_t k,

@@ -731,30 +731,39 @@ sieve_chunk(sift *f, const chunk_parts *parts, uint32_t count)
 }
 
 static void
-sift_chunks(sift *f, const flat *list, bool sieved)
+sift_chunk(sift *f, const chunk_parts *parts, uint32_t count, bool sieved)
+{
+    if (parts->first && sieved)
+        sieve_chunk(f, parts, count);
+    else
+        for (uint32_t place = 0; place < count; place++)
+            (parts->originals ? weigh_exactly : weigh)(f, parts, place);
+}
+
+static void
+sift_chunks(sift *const *sifts, size_t sift_count, const flat *list, bool sieved)
 {
     const chunk *c = atomic_load_explicit(&list->first, memory_order_acquire);
     for (; c; c = atomic_load_explicit(&c->next, memory_order_acquire)) {
         const uint32_t count = atomic_load_explicit(&c->count, memory_order_acquire);
-        const chunk_parts parts = parts_of(f->shape, c);
-        if (parts.first && sieved)
-            sieve_chunk(f, &parts, count);
-        else
-            for (uint32_t place = 0; place < count; place++)
-                (parts.originals ? weigh_exactly : weigh)(f, &parts, place);
+        const chunk_parts parts = parts_of(sifts[0]->shape, c);
+        /* The signs of a chunk, 48 KB of 384-number vectors, come from afar for the first
+         * search only. */
+        for (size_t i = 0; i < sift_count; i++)
+            sift_chunk(sifts[i], &parts, count, sieved);
     }
 }
 
 void
-rp_sift_list(sift *f, const flat *list)
+rp_sift_list(sift *const *sifts, size_t sift_count, const flat *list)
 {
-    sift_chunks(f, list, true);
+    sift_chunks(sifts, sift_count, list, true);
 }
 
 void
 rp_sift_all(sift *f, const flat *list)
 {
-    sift_chunks(f, list, false);
+    sift_chunks(&f, 1, list, false);
 }
 
 /* The hits that tighten left, nearest first; its histogram says how many are where. */
@@ -794,15 +803,20 @@ rp_sift_finish(sift *f, size_t k, rp_neighbor *out)
         weigh(f, &f->chunks[f->ordered[i].slot / CHUNK_SLOTS], f->ordered[i].slot % CHUNK_SLOTS);
     }
     rp_neighbor found[BEST_MAX];
+    size_t found_count = 0;
+    /* What is that far behind the k-th by codes cannot be before it by originals. */
+    const float least = f->top_count < f->k ? -2 : f->tops[0] - CODE_ERROR_MAX;
     for (size_t i = 0; i < f->best_count; i++) {
         const found_place *b = &f->best[i];
         float similarity = b->similarity;
+        if (similarity < least)
+            continue;
         if (b->original)
             similarity = s->kernels->dot(f->query, b->original, s->dim);
-        found[i] = (rp_neighbor){ b->id, RP_MAX(-1.0f, RP_MIN(1.0f, similarity)) };
+        found[found_count++] = (rp_neighbor){ b->id, RP_MAX(-1.0f, RP_MIN(1.0f, similarity)) };
     }
-    qsort(found, f->best_count, sizeof *found, compare_neighbors);
-    const size_t count = RP_MIN(k, f->best_count);
+    qsort(found, found_count, sizeof *found, compare_neighbors);
+    const size_t count = RP_MIN(k, found_count);
     memcpy(out, found, count * sizeof *out);
     return count;
 }

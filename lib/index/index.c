@@ -18,12 +18,15 @@ enum {
     FIRST_BUCKETS = 16,
     FIRST_PLACES = 256,
     READERS_MAX = 1024,
+    TOGETHER_MAX = 8,        /* searches that go through a scope together */
     CENTER_COUNT_MIN = 1024, /* vectors that a first center is taken from; a guess */
     CENTER_SAMPLE = 4096,    /* vectors a center is the mean of: its error is then 1/64 of a
                                 number's own spread */
     LISTS_FROM = 50000,      /* from which on a scope has lists: earlier ones miss more; docs/performance.md */
     LISTS_FROM_MIN = 2 * CHUNK_SLOTS,
 };
+
+#define NOT_SEARCHED SIZE_MAX
 
 typedef struct scope_node {
     rp_scope scope;
@@ -87,24 +90,35 @@ struct rp_index {
 
 /* ---- epochs ------------------------------------------------------------------- */
 
+static _Thread_local size_t reader_last;
+
+/* A free reader, or NULL. */
+static reader *
+take_reader(rp_index *index)
+{
+    for (size_t i = 0; i < index->reader_count; i++) {
+        reader *r = &index->readers[(reader_last + i) % index->reader_count];
+        uint64_t none = 0;
+        if (atomic_load_explicit(&r->epoch, memory_order_relaxed) != 0)
+            continue;
+        /* Sequentially consistent, as are the writer's unlinking and its look at the
+         * readers: either it sees us, or we see what it unlinked. */
+        if (atomic_compare_exchange_strong(&r->epoch, &none, atomic_load(&index->epoch))) {
+            reader_last = (size_t)(r - index->readers);
+            return r;
+        }
+    }
+    return NULL;
+}
+
 /* A free reader; waits while searchers_max searches are under way. */
 static reader *
 begin_search(rp_index *index)
 {
-    static _Thread_local size_t start;
     for (unsigned round = 0;; round++) {
-        for (size_t i = 0; i < index->reader_count; i++) {
-            reader *r = &index->readers[(start + i) % index->reader_count];
-            uint64_t none = 0;
-            if (atomic_load_explicit(&r->epoch, memory_order_relaxed) != 0)
-                continue;
-            /* Sequentially consistent, as are the writer's unlinking and its look at the
-             * readers: either it sees us, or we see what it unlinked. */
-            if (atomic_compare_exchange_strong(&r->epoch, &none, atomic_load(&index->epoch))) {
-                start = (size_t)(r - index->readers);
-                return r;
-            }
-        }
+        reader *r = take_reader(index);
+        if (r)
+            return r;
         if (round < 16)
             sched_yield();
         else
@@ -668,46 +682,107 @@ rp_index_remove(rp_index *index, rp_entry_id id)
     return present;
 }
 
-/* Look through a scope: near the query only, or everywhere. */
-static size_t
-search(rp_index *index, const rp_scope *scope, const float *query, size_t k, bool everywhere,
-       rp_neighbor *out)
+/* Searches of one scope that go through it together. */
+typedef struct party {
+    reader *readers[TOGETHER_MAX];
+    rp_index_query *queries[TOGETHER_MAX];
+    size_t count;
+} party;
+
+/* Look through a scope: near the queries only, or everywhere. */
+static void
+search_scope(rp_index *index, const scope_node *node, const party *p, bool everywhere)
 {
-    k = RP_MIN(k, (size_t)RP_INDEX_K_MAX);
-    if (k == 0)
-        return 0;
-    reader *r = begin_search(index);
+    sift *sifts[TOGETHER_MAX];
+    const ivf *lists = atomic_load_explicit(&node->lists, memory_order_acquire);
+    const size_t live = atomic_load_explicit(&node->list.live, memory_order_relaxed);
+    bool listed = lists && !everywhere;
+    for (size_t i = 0; i < p->count; i++) {
+        reader *r = p->readers[i];
+        sifts[i] = &r->sift;
+        memcpy(r->query, p->queries[i]->vector, index->shape.dim * sizeof *r->query);
+        rp_sift_start(&r->sift, r->query, p->queries[i]->k);
+        /* Lists that are not published at the first query may be at the second: what has begun
+         * without them goes on without them. */
+        listed = listed && rp_ivf_sift(lists, &r->sift, live);
+        if (everywhere)
+            rp_sift_all(&r->sift, &node->list);
+    }
+    if (!listed && !everywhere)
+        rp_sift_list(sifts, p->count, &node->list);
+    for (size_t i = 0; i < p->count; i++)
+        p->queries[i]->found = rp_sift_finish(sifts[i], p->queries[i]->k, p->queries[i]->out);
+}
+
+static void
+search_party(rp_index *index, const party *p, bool everywhere)
+{
+    const rp_scope *scope = &p->queries[0]->scope;
     stripe *s = stripe_of(index, scope);
     pthread_rwlock_rdlock(&s->lock);
     const scope_node *node = find_node(s, scope);
     pthread_rwlock_unlock(&s->lock);
-    size_t found = 0;
-    if (node) {
-        memcpy(r->query, query, index->shape.dim * sizeof *query);
-        rp_sift_start(&r->sift, r->query, k);
-        const ivf *lists = atomic_load_explicit(&node->lists, memory_order_acquire);
-        const size_t live = atomic_load_explicit(&node->list.live, memory_order_relaxed);
-        if (everywhere)
-            rp_sift_all(&r->sift, &node->list);
-        else if (!lists || !rp_ivf_sift(lists, &r->sift, live))
-            rp_sift_list(&r->sift, &node->list);
-        found = rp_sift_finish(&r->sift, k, out);
-    }
-    end_search(r);
-    return found;
+    if (node)
+        search_scope(index, node, p, everywhere);
+    for (size_t i = 0; i < p->count; i++)
+        end_search(p->readers[i]);
+}
+
+static size_t
+search_one(rp_index *index, const rp_scope *scope, const float *query, size_t k, bool everywhere,
+           rp_neighbor *out)
+{
+    rp_index_query asked = { .scope = *scope, .vector = query, .out = out,
+                             .k = RP_MIN(k, (size_t)RP_INDEX_K_MAX) };
+    if (asked.k == 0)
+        return 0;
+    const party alone = { { begin_search(index) }, { &asked }, 1 };
+    search_party(index, &alone, everywhere);
+    return asked.found;
 }
 
 size_t
 rp_index_search(rp_index *index, rp_scope scope, const float *query, size_t k, rp_neighbor *out)
 {
-    return search(index, &scope, query, k, false, out);
+    return search_one(index, &scope, query, k, false, out);
 }
 
 size_t
 rp_index_search_exact(rp_index *index, rp_scope scope, const float *query, size_t k,
                       rp_neighbor *out)
 {
-    return search(index, &scope, query, k, true, out);
+    return search_one(index, &scope, query, k, true, out);
+}
+
+static bool
+same_scope(const rp_scope *a, const rp_scope *b)
+{
+    return memcmp(a->bytes, b->bytes, sizeof a->bytes) == 0;
+}
+
+void
+rp_index_search_many(rp_index *index, rp_index_query *queries, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        queries[i].k = RP_MIN(queries[i].k, (size_t)RP_INDEX_K_MAX);
+        queries[i].found = queries[i].k ? NOT_SEARCHED : 0;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (queries[i].found != NOT_SEARCHED)
+            continue;
+        /* Wait for one reader only: two that each wait for a second could wait for ever. */
+        party p = { { begin_search(index) }, { &queries[i] }, 1 };
+        for (size_t j = i + 1; j < count && p.count < TOGETHER_MAX; j++) {
+            if (queries[j].found != NOT_SEARCHED || !same_scope(&queries[i].scope, &queries[j].scope))
+                continue;
+            if (!(p.readers[p.count] = take_reader(index)))
+                break;
+            p.queries[p.count++] = &queries[j];
+        }
+        for (size_t j = 0; j < p.count; j++)
+            p.queries[j]->found = 0;
+        search_party(index, &p, false);
+    }
 }
 
 size_t

@@ -39,7 +39,9 @@ enum {
  * beyond 1.5 (a set of its own, not the one that bench search is quoted for). */
 #define SIGN_MARGIN 1.5
 /* The same for a part of the signs against its share of all. */
-#define HALF_MARGIN 0.3
+#define HALF_MARGIN 0.2
+/* Two similarities by codes are wrong by 1e-3 at most with MiniLM. */
+#define CODE_ERROR_MAX 6e-3f
 
 /* ---- shape ------------------------------------------------------------------- */
 
@@ -162,7 +164,7 @@ size_t rp_sift_size(const shape *shape, size_t chunk_max, size_t list_max); /* b
 void rp_sift_init(sift *sift, const shape *shape, size_t chunk_max, void *memory);
 /* A search: start, any number of lists, then the nearest k. */
 void rp_sift_start(sift *sift, const float *query_padded, size_t k);
-void rp_sift_list(sift *sift, const flat *list);
+void rp_sift_list(sift *const *sifts, size_t sift_count, const flat *list); /* several at once */
 void rp_sift_all(sift *sift, const flat *list); /* without the sieve: every vector is weighed */
 /* Signs of vectors, and in which slots of the list that `extra` belongs to these lie. */
 typedef struct sign_bits {

@@ -22,6 +22,7 @@ static inline __attribute__((always_inline)) RP_SCAN_RACY __m512i
 count_words(const uint64_t *bits, size_t words, const uint64_t *signs)
 {
     __m512i even = _mm512_setzero_si512(), odd = _mm512_setzero_si512();
+#pragma GCC unroll 6
     for (size_t w = 0; w < words; w++) {
         const __m512i differing = _mm512_xor_si512(_mm512_loadu_si512(bits + w * RP_SCAN_GROUP),
                                                    _mm512_set1_epi64((long long)signs[w]));

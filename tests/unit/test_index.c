@@ -354,6 +354,57 @@ test_equals_come_in_order_of_their_ids(void **state)
     rp_index_free(index);
 }
 
+/* Eight at once must find what each finds alone: in one scope, in several, with fewer
+ * searchers than queries, through lists. */
+static void
+check_together(size_t searchers_max, size_t lists_from)
+{
+    enum { COUNT = 5000, TOGETHER = 21 };
+    rp_random random;
+    rp_random_init(&random, 20260106);
+    rp_index *index;
+    const rp_index_options options = { .dim = 128, .count_max = COUNT, .searchers_max = searchers_max,
+                                       .lists_from = lists_from };
+    assert_int_equal(rp_index_new(&options, &index), RP_OK);
+    float vector[128];
+    for (size_t i = 0; i < COUNT; i++) {
+        draw_clustered(&random, 3000 + rp_random_below(&random, 300), 128, vector);
+        assert_int_equal(rp_index_add(index, scope_of(i % 16 == 0 ? 2 : 1), i + 1, vector), RP_OK);
+    }
+    assert_true((lists_from == SIZE_MAX) == (rp_index_lists(index) == 0));
+    static float asked[TOGETHER][128];
+    static rp_neighbor together[TOGETHER][5], alone[5];
+    rp_index_query queries[TOGETHER];
+    for (size_t i = 0; i < TOGETHER; i++) {
+        draw_clustered(&random, 3000 + rp_random_below(&random, 300), 128, asked[i]);
+        queries[i] = (rp_index_query){ .scope = scope_of((unsigned)(i % 5 == 4 ? 3 : 1 + i % 3 / 2)),
+                                       .vector = asked[i], .k = i % 6, .out = together[i] };
+    }
+    rp_index_search_many(index, queries, TOGETHER);
+    size_t found_all = 0;
+    for (size_t i = 0; i < TOGETHER; i++) {
+        const size_t found = rp_index_search(index, queries[i].scope, asked[i], i % 6, alone);
+        assert_int_equal(queries[i].found, found);
+        for (size_t j = 0; j < found; j++) {
+            assert_int_equal(together[i][j].id, alone[j].id);
+            assert_true(together[i][j].similarity == alone[j].similarity);
+        }
+        found_all += found;
+    }
+    assert_true(found_all > TOGETHER);
+    rp_index_free(index);
+}
+
+static void
+test_searches_together_find_what_each_finds_alone(void **state)
+{
+    (void)state;
+    check_together(8, SIZE_MAX);
+    check_together(3, SIZE_MAX);
+    check_together(1, SIZE_MAX);
+    check_together(8, 2048);
+}
+
 typedef struct search_load {
     rp_index *index;
     const float *query;
@@ -608,6 +659,7 @@ main(void)
         cmocka_unit_test(test_scopes_of_one_entry_stay_small),
         cmocka_unit_test(test_bad_vectors_and_limits_are_refused),
         cmocka_unit_test(test_equals_come_in_order_of_their_ids),
+        cmocka_unit_test(test_searches_together_find_what_each_finds_alone),
         cmocka_unit_test(test_searches_go_on_while_entries_come_and_go),
         cmocka_unit_test(test_lists_lose_nothing_while_they_are_made_and_split_and_dropped),
         cmocka_unit_test(test_searches_find_what_stays_while_lists_are_made_and_split),
