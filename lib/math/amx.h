@@ -111,7 +111,7 @@ finish_block(const rp_class class, const rp_matmul *task, size_t row, size_t col
         }
         if (class == RP_CLASS_INT8)
             convert_tile(task, row + r, column, values, 1);
-        finish_tile(task, row + r, column, values, 1);
+        finish_tile(class, task, row + r, column, values, 1);
     }
 }
 

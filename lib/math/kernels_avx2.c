@@ -7,6 +7,7 @@
 #define CASES CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
 #define FMA(sum, a, b) __asm__("vfmadd231ps %2, %1, %0" : "+x"(sum) : "x"(a), "x"(b))
 #define VECTOR_MAX(a, b) ((vec)_mm256_max_ps((__m256)(a), (__m256)(b)))
+#define VECTOR_MIN(a, b) ((vec)_mm256_min_ps((__m256)(a), (__m256)(b)))
 #define PREFETCHES 1
 #define PREFETCH(p) _mm_prefetch((p), _MM_HINT_T1)
 /* vpmaddubsw would saturate (2 * 255 * 127 > 32767), so bytes are widened to 16 bits, the

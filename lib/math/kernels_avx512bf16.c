@@ -8,6 +8,7 @@
 #define CASES CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
 #define FMA(sum, a, b) __asm__("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
 #define VECTOR_MAX(a, b) ((vec)_mm512_max_ps((__m512)(a), (__m512)(b)))
+#define VECTOR_MIN(a, b) ((vec)_mm512_min_ps((__m512)(a), (__m512)(b)))
 #define PREFETCHES 1
 #define PREFETCH(p) _mm_prefetch((p), _MM_HINT_T1)
 #define DOT_BF16(sum, a, b) __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))

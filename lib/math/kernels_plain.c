@@ -14,6 +14,7 @@ typedef double plain_wide __attribute__((vector_size(32)));
 #define FMA(sum, a, b) \
     ((sum) = __builtin_convertvector(WIDEN(a) * WIDEN(b) + WIDEN(sum), __typeof__(sum)))
 #define VECTOR_MAX(a, b) select_larger((a), (b))
+#define VECTOR_MIN(a, b) select_smaller((a), (b))
 #define PREFETCHES 0
 #define PREFETCH(p) ((void)(p))
 #define FALLBACK_ATTENTION attention_any
@@ -33,13 +34,19 @@ select_larger(plain_vec a, plain_vec b)
     const plain_mask larger = a > b;
     return (plain_vec)(((plain_mask)a & larger) | ((plain_mask)b & ~larger));
 }
+static inline plain_vec
+select_smaller(plain_vec a, plain_vec b)
+{
+    const plain_mask smaller = a < b;
+    return (plain_vec)(((plain_mask)a & smaller) | ((plain_mask)b & ~smaller));
+}
 
 #include "math/tile.h"
 
 static float
-gelu_one(float x)
+gelu_one(float x, rp_class class)
 {
-    return gelu(all(x))[0];
+    return (class == RP_CLASS_F32 ? gelu(all(x), true) : gelu(all(x), false))[0];
 }
 
 static float
@@ -52,7 +59,7 @@ fused_one(float a, float b, float c)
 typedef void sum_panel(const rp_matmul *task, size_t row, size_t column, float sums[PANEL]);
 
 static void
-multiply_all(const rp_matmul *task, sum_panel *sum)
+multiply_all(rp_class class, const rp_matmul *task, sum_panel *sum)
 {
     const size_t N = task->by->columns;
     for (size_t column = 0; column < N; column += PANEL)
@@ -61,7 +68,7 @@ multiply_all(const rp_matmul *task, sum_panel *sum)
             sum(task, row, column, sums);
             float *out = task->out + row * task->out_stride + column;
             for (size_t j = 0; j < PANEL && column + j < N; j++) {
-                float value = task->gelu ? gelu_one(sums[j]) : sums[j];
+                float value = task->gelu ? gelu_one(sums[j], class) : sums[j];
                 if (task->residual)
                     value += task->residual[row * task->residual_stride + column + j];
                 out[j] = value;
@@ -90,7 +97,7 @@ sum_f32(const rp_matmul *task, size_t row, size_t column, float sums[PANEL])
 static void
 multiply_f32(const rp_matmul *task)
 {
-    multiply_all(task, sum_f32);
+    multiply_all(RP_CLASS_F32, task, sum_f32);
 }
 
 /* ---- bf16: rows are f32 that have been rounded ---- */
@@ -111,7 +118,7 @@ sum_bf16(const rp_matmul *task, size_t row, size_t column, float sums[PANEL])
 static void
 multiply_bf16(const rp_matmul *task)
 {
-    multiply_all(task, sum_bf16);
+    multiply_all(RP_CLASS_BF16, task, sum_bf16);
 }
 
 /* ---- int8 ---- */
@@ -140,7 +147,7 @@ sum_int8(const rp_matmul *task, size_t row, size_t column, float sums[PANEL])
 static void
 multiply_int8(const rp_matmul *task)
 {
-    multiply_all(task, sum_int8);
+    multiply_all(RP_CLASS_INT8, task, sum_int8);
 }
 /* The keys first..last-1 that token t sees. */
 static void

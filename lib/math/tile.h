@@ -18,6 +18,7 @@
  *   DOT_BF16(sum, a, b)  sums += two bf16 times two; if it is not defined, bf16 is
  *                 widened and multiplied as f32, which on Intel is faster
  *   VECTOR_MAX(a, b)  the larger, lane by lane; b where either is NaN
+ *   VECTOR_MIN(a, b)  the smaller
  *   PREFETCHES    0 or 1
  *   PREFETCH(p)   fetch towards the second-level cache: it gained on Intel and cost 10
  *                 to 27 % on AMD Zen 4 (measured with prototypes)
@@ -97,66 +98,147 @@ typedef struct lanes16 {
     vec part[PARTS];
 } lanes16;
 
+/* Lane i of SWAP_n(x) is lane i ^ n of x. LOW_n(x, y) has those lanes i of x and y that have no
+ * bit n in i, each y beside its x; HIGH_n(x, y) the others. */
+#define SHUFFLE(x, y, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
+#if LANES == 16
+#define SWAP_8(x) SHUFFLE(x, x, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7)
+#define SWAP_4(x) SHUFFLE(x, x, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11)
+#define SWAP_2(x) SHUFFLE(x, x, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13)
+#define SWAP_1(x) SHUFFLE(x, x, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14)
+#define LOW_8(x, y) SHUFFLE(x, y, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23)
+#define HIGH_8(x, y) SHUFFLE(x, y, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31)
+#define LOW_4(x, y) SHUFFLE(x, y, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27)
+#define HIGH_4(x, y) SHUFFLE(x, y, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31)
+#define LOW_2(x, y) SHUFFLE(x, y, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
+#define HIGH_2(x, y) SHUFFLE(x, y, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31)
+#define LOW_1(x, y) SHUFFLE(x, y, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30)
+#define HIGH_1(x, y) SHUFFLE(x, y, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31)
+#elif LANES == 8
+#define SWAP_4(x) SHUFFLE(x, x, 4, 5, 6, 7, 0, 1, 2, 3)
+#define SWAP_2(x) SHUFFLE(x, x, 2, 3, 0, 1, 6, 7, 4, 5)
+#define SWAP_1(x) SHUFFLE(x, x, 1, 0, 3, 2, 5, 4, 7, 6)
+#define LOW_4(x, y) SHUFFLE(x, y, 0, 1, 2, 3, 8, 9, 10, 11)
+#define HIGH_4(x, y) SHUFFLE(x, y, 4, 5, 6, 7, 12, 13, 14, 15)
+#define LOW_2(x, y) SHUFFLE(x, y, 0, 1, 8, 9, 4, 5, 12, 13)
+#define HIGH_2(x, y) SHUFFLE(x, y, 2, 3, 10, 11, 6, 7, 14, 15)
+#define LOW_1(x, y) SHUFFLE(x, y, 0, 8, 2, 10, 4, 12, 6, 14)
+#define HIGH_1(x, y) SHUFFLE(x, y, 1, 9, 3, 11, 5, 13, 7, 15)
+#else
+#define SWAP_2(x) SHUFFLE(x, x, 2, 3, 0, 1)
+#define SWAP_1(x) SHUFFLE(x, x, 1, 0, 3, 2)
+#define LOW_2(x, y) SHUFFLE(x, y, 0, 1, 4, 5)
+#define HIGH_2(x, y) SHUFFLE(x, y, 2, 3, 6, 7)
+#define LOW_1(x, y) SHUFFLE(x, y, 0, 4, 2, 6)
+#define HIGH_1(x, y) SHUFFLE(x, y, 1, 5, 3, 7)
+#endif
+
+/* Number i joins number i + 8, then i + 4, i + 2, i + 1: in this order in every tier. */
 INLINE float
 sum_lanes(lanes16 x)
 {
-    float lanes[16];
-    memcpy(lanes, &x, sizeof lanes);
-    for (size_t width = 8; width; width /= 2)
-        for (size_t i = 0; i < width; i++)
-            lanes[i] += lanes[i + width];
-    return lanes[0];
+#if LANES == 16
+    vec sum = x.part[0] + SWAP_8(x.part[0]);
+    sum += SWAP_4(sum);
+#elif LANES == 8
+    vec sum = x.part[0] + x.part[1];
+    sum += SWAP_4(sum);
+#else
+    vec sum = (x.part[0] + x.part[2]) + (x.part[1] + x.part[3]);
+#endif
+    sum += SWAP_2(sum);
+    sum += SWAP_1(sum);
+    return sum[0];
 }
 
-INLINE float
+/* The largest in every lane. */
+INLINE vec
 max_lanes(vec x)
 {
-    float lanes[LANES];
-    memcpy(lanes, &x, sizeof lanes);
-    for (size_t width = LANES / 2; width; width /= 2)
-        for (size_t i = 0; i < width; i++)
-            lanes[i] = lanes[i] > lanes[i + width] ? lanes[i] : lanes[i + width];
-    return lanes[0];
+#if LANES >= 16
+    x = VECTOR_MAX(x, SWAP_8(x));
+#endif
+#if LANES >= 8
+    x = VECTOR_MAX(x, SWAP_4(x));
+#endif
+    x = VECTOR_MAX(x, SWAP_2(x));
+    return VECTOR_MAX(x, SWAP_1(x));
 }
 
-/* e^x for x <= 88. x = n ln 2 + r with |r| <= ln(2)/2; the Taylor series of e^r to
- * degree 7 leaves 5e-9. Adding and subtracting 1.5 * 2^23 rounds to an integer.
- * Below -87 the result is e^-87, which is nothing beside the 1 that every softmax
- * row contains. */
+/* Row i of a square becomes its column i: halves change places, then halves of halves. */
+#define EXCHANGE(n)                                                                                \
+    UNROLL for (size_t i = 0; i < LANES; i++)                                                      \
+        if (!(i & n)) {                                                                            \
+            const vec low = LOW_##n(rows[i], rows[i + n]);                                         \
+            rows[i + n] = HIGH_##n(rows[i], rows[i + n]);                                          \
+            rows[i] = low;                                                                         \
+        }
+INLINE void
+transpose(vec rows[LANES])
+{
+#if LANES >= 16
+    EXCHANGE(8)
+#endif
+#if LANES >= 8
+    EXCHANGE(4)
+#endif
+    EXCHANGE(2)
+    EXCHANGE(1)
+}
+
+/* e^x for x <= 88. x = n ln 2 + r with |r| <= ln(2)/2; a polynomial of degree 6, fitted
+ * so that the largest relative error of e^r is least, leaves 2e-8. Adding and subtracting
+ * 1.5 * 2^23 rounds to an integer, which then stands in the lowest bits of the sum. Below -87
+ * the result is e^-87, which is nothing beside the 1 that every softmax row contains. */
 INLINE vec
 exponential(vec x)
 {
     const vec rounding = all(RP_ROUNDING);
     x = VECTOR_MAX(all(-87.0F), x); /* in this order a NaN comes through */
-    const vec n = fused(x, all(1.44269504F), rounding) - rounding;
+    const vec shifted = fused(x, all(1.44269504F), rounding), n = shifted - rounding;
     vec r = fused(n, all(-0.693359375F), x); /* exact: 9 bits */
     r = fused(n, all(2.12194440e-4F), r);    /* the rest of ln 2 */
-    vec y = all(1.0F / 5040);
-    y = fused(y, r, all(1.0F / 720));
-    y = fused(y, r, all(1.0F / 120));
-    y = fused(y, r, all(1.0F / 24));
-    y = fused(y, r, all(1.0F / 6));
-    y = fused(y, r, all(0.5F));
+    vec y = all(1.383683524e-3F);
+    y = fused(y, r, all(8.374824202e-3F));
+    y = fused(y, r, all(4.166822621e-2F));
+    y = fused(y, r, all(1.666642007e-1F));
+    y = fused(y, r, all(4.999999207e-1F));
     y = fused(y, r, all(1.0F));
     y = fused(y, r, all(1.0F));
-    return (vec)((ivec)y + (__builtin_convertvector(n, ivec) << 23));
+    return (vec)((ivec)y + ((ivec)shifted << 23));
 }
 
-/* GELU with erf by Abramowitz and Stegun, 7.1.26 (absolute error 1.5e-7):
- *     1 - erf(z) = (a1 t + ... + a5 t^5) e^(-z^2),  t = 1 / (1 + p z),  z >= 0
- *     gelu(x)    = max(x, 0) - |x| / 2 * (1 - erf(|x| / sqrt(2)))
- * which has no cancellation for either sign of x. */
+/* gelu(x) = x * (1 + erf(x / sqrt(2))) / 2 = max(x, 0) - g(|x|), g(s) = s / 2 * erfc(s / sqrt(2)),
+ * which has no cancellation for either sign of x. g is a polynomial of u = 1 - 2 s / END on
+ * [0, END], fitted there so that its largest error is least, and nearly 0 beyond. A
+ * division, which 1 - erf by a rational function or e^x would need, costs as much as sixteen
+ * of these steps.
+ *   fine    END 5.5, degree 18: 1.3e-7, rounding included
+ *   coarse  END 4.5, degree 10: 1.5e-5, far below what bf16 and int8 keep of the result */
 INLINE vec
-gelu(vec x)
+gelu(vec x, const bool fine)
 {
-    const vec size = absolute(x), z = size * 0.70710678F;
-    const vec t = 1.0F / fused(z, all(0.3275911F), all(1.0F));
-    vec q = fused(t, all(1.061405429F), all(-1.453152027F));
-    q = fused(q, t, all(1.421413741F));
-    q = fused(q, t, all(-0.284496736F));
-    q = fused(q, t, all(0.254829592F));
-    q = q * t * exponential(-(z * z));
-    return fused(-0.5F * size, q, VECTOR_MAX(x, (vec){ 0 }));
+    static const float exact[] = {
+        3.079180791e-03F, -7.573309464e-03F, -2.955790088e-02F, 3.270825660e-02F,
+        1.249235793e-01F, -1.886474771e-02F, -2.832056516e-01F, -1.801009053e-01F,
+        2.877180768e-01F, 5.176175927e-01F, 1.460134879e-01F, -4.513998656e-01F,
+        -6.272779819e-01F, -2.617382870e-01F, 1.788457213e-01F, 3.087751813e-01F,
+        1.912671940e-01F, 6.057601658e-02F, 8.194346518e-03F,
+    };
+    static const float rough[] = {
+        -4.258673798e-02F, -2.178265364e-02F, 1.763802972e-01F, 1.763153568e-01F,
+        -2.049071294e-01F, -4.347816068e-01F, -2.029683195e-01F, 1.472158635e-01F,
+        2.465924006e-01F, 1.330395030e-01F, 2.749713394e-02F,
+    };
+    const float *terms = fine ? exact : rough;
+    const size_t count = fine ? sizeof exact / sizeof *exact : sizeof rough / sizeof *rough;
+    const float end = fine ? 5.5F : 4.5F;
+    vec u = fused(absolute(x), all(-2.0F / end), all(1.0F));
+    u = VECTOR_MAX(all(-1.0F), u); /* in this order a NaN comes through */
+    vec g = all(terms[0]);
+    _Pragma("GCC unroll 20") for (size_t i = 1; i < count; i++)
+        g = fused(g, u, all(terms[i]));
+    return VECTOR_MAX(x, (vec){ 0 }) - g;
 }
 
 /* Four bytes in every lane. */
@@ -216,8 +298,8 @@ multiply_tile(const rp_class class, const char *a, size_t a_stride, const char *
 /* One tile of a matmul: GELU and residual. A tile that hangs over the last column goes
  * through a buffer. */
 INLINE void
-finish_tile(const rp_matmul *task, size_t row, size_t column, vec sums[ROWS_MAX][VECTORS_MAX],
-            const size_t rows)
+finish_tile(const rp_class class, const rp_matmul *task, size_t row, size_t column,
+            vec sums[ROWS_MAX][VECTORS_MAX], const size_t rows)
 {
     const size_t left = task->by->columns - column;
     const bool whole = left >= PANEL;
@@ -229,7 +311,7 @@ finish_tile(const rp_matmul *task, size_t row, size_t column, vec sums[ROWS_MAX]
         UNROLL for (size_t v = 0; v < VECTORS_MAX; v++) {
             vec value = sums[r][v];
             if (task->gelu)
-                value = gelu(value);
+                value = gelu(value, class == RP_CLASS_F32);
             if (whole && residual)
                 value += load(residual + v * LANES);
             store((whole ? out : overhang) + v * LANES, value);
@@ -296,7 +378,7 @@ run_tile(const rp_class class, const rp_matmul *task, size_t row, size_t column,
 #undef RUN
     if (class == RP_CLASS_INT8)
         convert_tile(task, row, column, sums, rows);
-    finish_tile(task, row, column, sums, rows);
+    finish_tile(class, task, row, column, sums, rows);
 }
 
 /* The next panel is fetched while this one is used, spread over its blocks of rows:
@@ -408,6 +490,44 @@ prepare_bf16(float *in, size_t stride, size_t rows, const rp_weights *by, void *
     }
 }
 
+/* The smallest and the largest number of a row and 0; `bad` is 0, or NaN if one is not finite.
+ * Four vectors at a time, so that none waits for the one before. */
+INLINE void
+find_range(const float *x, size_t n, float *low, float *high, float *bad)
+{
+    enum { AT_ONCE = 4 };
+    vec highest[AT_ONCE] = { { 0 } }, lowest[AT_ONCE] = { { 0 } }, poison[AT_ONCE] = { { 0 } };
+    size_t i = 0;
+    for (; i + AT_ONCE * LANES <= n; i += AT_ONCE * LANES)
+        UNROLL for (size_t v = 0; v < AT_ONCE; v++) {
+            const vec value = load(x + i + v * LANES);
+            highest[v] = VECTOR_MAX(value, highest[v]);
+            lowest[v] = VECTOR_MIN(value, lowest[v]);
+            poison[v] = fused(value, (vec){ 0 }, poison[v]);
+        }
+    for (; i + LANES <= n; i += LANES) {
+        const vec value = load(x + i);
+        highest[0] = VECTOR_MAX(value, highest[0]);
+        lowest[0] = VECTOR_MIN(value, lowest[0]);
+        poison[0] = fused(value, (vec){ 0 }, poison[0]);
+    }
+    UNROLL for (size_t v = 1; v < AT_ONCE; v++) {
+        highest[0] = VECTOR_MAX(highest[v], highest[0]);
+        lowest[0] = VECTOR_MIN(lowest[v], lowest[0]);
+        poison[0] += poison[v];
+    }
+    *high = max_lanes(highest[0])[0];
+    *low = -max_lanes(-lowest[0])[0];
+    *bad = 0;
+    for (; i < n; i++) {
+        *low = x[i] < *low ? x[i] : *low;
+        *high = x[i] > *high ? x[i] : *high;
+        *bad += x[i] * 0.0F;
+    }
+    UNROLL for (size_t lane = 0; lane < LANES; lane++)
+        *bad += poison[0][lane];
+}
+
 /* x = scale * (step - zero), steps in 0..255, the row's smallest and largest number at the
  * ends and 0 exactly on a step. A row that is not finite gets a scale of NaN. */
 INLINE void
@@ -415,36 +535,21 @@ quantize_row(const float *x, size_t n, uint8_t *out, float *scale, int32_t *zero
 {
     typedef uint8_t narrow __attribute__((vector_size(LANES)));
     const size_t whole = n / LANES * LANES;
-    vec highest = { 0 }, lowest = { 0 }, poison = { 0 };
-    float low = 0, high = 0, bad = 0;
-    for (size_t i = 0; i < whole; i += LANES) {
-        const vec value = load(x + i);
-        highest = VECTOR_MAX(value, highest);
-        lowest = VECTOR_MAX(-value, lowest);
-        poison += value * 0.0F;
-    }
-    for (size_t i = whole; i < n; i++) {
-        low = x[i] < low ? x[i] : low;
-        high = x[i] > high ? x[i] : high;
-        bad += x[i] * 0.0F;
-    }
-    const float top = max_lanes(highest), bottom = -max_lanes(lowest);
-    high = top > high ? top : high;
-    low = bottom < low ? bottom : low;
+    float low, high, bad;
+    find_range(x, n, &low, &high, &bad);
     const float range = high - low, inverse = range > 0 ? 255 / range : 0;
     const float origin = rp_round_product(-low, inverse);
-    float poisons[LANES];
-    memcpy(poisons, &poison, sizeof poisons);
-    for (size_t i = 0; i < LANES; i++)
-        bad += poisons[i];
     *scale = range / 255 + bad;
     *zero = (int32_t)origin;
+    /* A number plus RP_ROUNDING has its nearest integer in its lowest bits. Zero and the largest
+     * may both have been rounded up, to 256. */
+    const ivec shift = (ivec)all(RP_ROUNDING) - *zero;
     for (size_t i = 0; i < whole; i += LANES) {
-        vec step = load(x + i) * inverse;
-        RP_NO_FUSE(step);
-        step = (step + RP_ROUNDING) - RP_ROUNDING + origin;
-        step = -VECTOR_MAX(-VECTOR_MAX(step, (vec){ 0 }), all(-255.0F));
-        const narrow bytes = __builtin_convertvector(__builtin_convertvector(step, ivec), narrow);
+        vec product = load(x + i) * inverse;
+        RP_NO_FUSE(product);
+        ivec step = (ivec)(product + RP_ROUNDING) - shift;
+        step -= step >> 8;
+        const narrow bytes = __builtin_convertvector(step, narrow);
         memcpy(out + i, &bytes, sizeof bytes);
     }
     for (size_t i = whole; i < n; i++) {
@@ -526,7 +631,7 @@ exponentiate_scores(const rp_attention *task, size_t t, float *score, size_t fro
     vec largest = load(score);
     for (size_t j = LANES; j < count; j += LANES)
         largest = VECTOR_MAX(largest, load(score + j));
-    const vec top = all(max_lanes(largest) * task->scale);
+    const vec top = max_lanes(largest) * task->scale;
     lanes16 sum = { 0 };
     for (size_t j = 0; j < count; j += 16)
         UNROLL for (size_t v = 0; v < PARTS; v++) {
@@ -566,6 +671,22 @@ attend_rows(const rp_attention *task, const float *keys, float *score, size_t pa
     }
 }
 
+/* Keys j..j+LANES-1 of a head as columns; those behind the last are 0. */
+INLINE void
+transpose_keys(const rp_attention *task, size_t head, size_t j, size_t padded, float *out)
+{
+    const size_t D = task->head_dim, there = task->tokens > j ? task->tokens - j : 0;
+    const float *from = task->qkv + (task->heads + head) * D + j * task->qkv_stride;
+    for (size_t d = 0; d < D; d += LANES) {
+        vec rows[LANES];
+        UNROLL for (size_t i = 0; i < LANES; i++)
+            rows[i] = i < there ? load(from + i * task->qkv_stride + d) : (vec){ 0 };
+        transpose(rows);
+        UNROLL for (size_t i = 0; i < LANES; i++)
+            store(out + (d + i) * padded, rows[i]);
+    }
+}
+
 KERNEL void
 attention(const rp_attention *task)
 {
@@ -576,13 +697,8 @@ attention(const rp_attention *task)
     const size_t D = task->head_dim, padded = rp_attention_padded(task->tokens);
     float *keys = task->scratch, *score = keys + D * padded;
     for (size_t head = 0; head < task->heads; head++) {
-        const float *from = task->qkv + task->heads * D + head * D;
-        for (size_t j = 0; j < task->tokens; j++)
-            for (size_t d = 0; d < D; d++)
-                keys[d * padded + j] = from[j * task->qkv_stride + d];
-        for (size_t d = 0; d < D; d++)
-            for (size_t j = task->tokens; j < padded; j++)
-                keys[d * padded + j] = 0;
+        for (size_t j = 0; j < padded; j += LANES)
+            transpose_keys(task, head, j, padded, keys + j);
         const size_t blocks = (task->tokens + ROWS_MAX - 1) / ROWS_MAX;
         size_t t = 0;
         for (size_t block = 0; block < blocks; block++) {
@@ -634,9 +750,9 @@ gate(float *rows, size_t stride, size_t count, size_t n)
     for (size_t row = 0; row < count; row++, rows += stride) {
         size_t i = 0;
         for (; i + LANES <= n; i += LANES)
-            store(rows + i, gelu(load(rows + i)) * load(rows + n + i));
+            store(rows + i, gelu(load(rows + i), true) * load(rows + n + i));
         for (; i < n; i++)
-            rows[i] = gelu(all(rows[i]))[0] * rows[n + i];
+            rows[i] = gelu(all(rows[i]), true)[0] * rows[n + i];
     }
 }
 

@@ -13,6 +13,7 @@
 /* Rounded twice: what is compared allows for it. */
 #define FMA(sum, a, b) ((sum) += (a) * (b))
 #define VECTOR_MAX(a, b) ((vec)(((ivec)(a) & ((a) > (b))) | ((ivec)(b) & ~((a) > (b)))))
+#define VECTOR_MIN(a, b) ((vec)(((ivec)(a) & ((a) < (b))) | ((ivec)(b) & ~((a) < (b)))))
 #define RP_NO_FUSE(x) __asm__("" : "+m"(x))
 #define PREFETCHES 0
 #define PREFETCH(p) ((void)(p))
