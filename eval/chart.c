@@ -212,6 +212,8 @@ static const char *const mark_paths[RP_MARKS] = {
     "M-4.6 0h9.2M0-4.6v9.2",              /* plus */
     "M-3.6-3.6l7.2 7.2M3.6-3.6l-7.2 7.2", /* cross */
     "M0-5L1.5-1.6L4.8-1.6L2.4 1L3.2 4.4L0 2.5L-3.2 4.4L-2.4 1L-4.8-1.6L-1.5-1.6Z", /* star */
+    "M-4.2-4.2H4.2L-4.2 4.2H4.2Z",        /* hourglass */
+    "M-4.8 0L-2.4-4.2H2.4L4.8 0L2.4 4.2H-2.4Z", /* hexagon */
 };
 
 static void

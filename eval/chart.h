@@ -50,7 +50,7 @@ void rp_chart_band(rp_chart *chart, const double *x, const double *low, const do
 void rp_chart_bar(rp_chart *chart, double x_low, double x_high, double y_low, double y_high,
                   const char *style);
 
-enum { RP_MARKS = 8 };
+enum { RP_MARKS = 10 };
 /* A point with its intervals (low > high: none) and what a pointer over it tells. */
 typedef struct rp_chart_point {
     double x, x_low, x_high, y, y_low, y_high;

@@ -122,7 +122,7 @@ find_featured(rp_report *report)
 
 static const char *const style_names[RP_STYLES] = { "s0", "s1", "s2", "s3", "s4", "s5",
                                                     "s6", "s7", "s8", "s9", "s10", "s11" };
-static const unsigned char style_marks[RP_STYLES] = { 5, 0, 6, 3, 2, 7, 1, 4, 4, 1, 3, 6 };
+static const unsigned char style_marks[RP_STYLES] = { 5, 0, 6, 3, 2, 7, 1, 4, 4, 9, 8, 6 };
 
 const char *
 rp_report_style(unsigned style)

@@ -32,13 +32,13 @@ bounds_table(rp_report *report)
     static const rp_column columns[] = {
         { .key = "policy", .title = "Policy", .words = true },
         { .key = "order", .title = "Order", .words = true },
-        { .key = "orders", .title = "Orders" },
-        { .key = "requests", .title = "Requests each" },
         { .key = "error_max", .title = "Bound", .digits = 1 },
-        { .key = "hit_rate_mean", .title = "Hits, mean", .digits = 1 },
         { .key = "error_mean", .title = "Wrong, mean", .digits = 2 },
         { .key = "error_worst", .title = "Wrong, worst order", .digits = 2 },
         { .key = "error_worst_low", .title = "its 99.9 % lower limit", .digits = 2 },
+        { .key = "hit_rate_mean", .title = "Hits, mean", .digits = 1 },
+        { .key = "orders", .title = "Orders" },
+        { .key = "requests", .title = "Requests each" },
     };
     rp_document *document = &report->document;
     const rp_result_row *row;
@@ -54,13 +54,13 @@ bounds_table(rp_report *report)
         const rp_cell cells[] = {
             rp_cell_text(rp_result_string(json, "policy")),
             rp_cell_text(rp_result_string(json, "order")),
-            rp_cell_count(rp_result_number(json, "orders")),
-            rp_cell_count(rp_result_number(json, "requests")),
             plain_share(json, "error_max"),
-            plain_share(json, "hit_rate_mean"),
             judged(json, "error_mean", "mean_holds"),
             plain_share(json, "error_worst"),
             judged(json, "error_worst_low_999", "orders_hold"),
+            plain_share(json, "hit_rate_mean"),
+            rp_cell_count(rp_result_number(json, "orders")),
+            rp_cell_count(rp_result_number(json, "requests")),
         };
         rp_table_row(document, cells, true);
     }
@@ -183,7 +183,7 @@ estimate_table(rp_report *report)
 {
     static const rp_column columns[] = {
         { .key = "policy", .title = "Policy", .words = true },
-        { .key = "what", .title = "Cut in hindsight on", .words = true },
+        { .key = "what", .title = "Cut in hindsight on, or kept", .words = true },
         { .key = "order", .title = "Order", .words = true },
         { .key = "orders", .title = "Orders" },
         { .key = "at_error_05", .title = "Hits at error \xE2\x89\xA4 0.5 %", .digits = 1 },
@@ -207,8 +207,8 @@ estimate_table(rp_report *report)
         }
         for (size_t s = 0; s < RP_COUNT(scores); s++)
             frontier_row(report, g, score_titles[s], g->hits[s], orders);
-        frontier_row(report, g, "nothing: hits kept online", g->online, g->runs);
-        frontier_row(report, g, "kept of the estimate's", g->kept, g->runs);
+        frontier_row(report, g, "online: hits", g->online, g->runs);
+        frontier_row(report, g, "online: share kept", g->kept, g->runs);
     }
     rp_table_end(document);
     free(groups);

@@ -31,9 +31,9 @@ static const rp_stream_policy baselines[] = {
       1 },
     { "judge", "LLM judge in the path", "judge:judge_min=0.85", true, false, true, 3 },
     { "krites", "Krites", "krites", true, false, true, 1 },
-    { "default", "Reprise, shipped default", "static:min_similarity=0.95", true, true, false, 0 },
+    { "static", "Reprise, static 0.95", "static:min_similarity=0.95", true, true, false, 0 },
     { "verified-plus", "Reprise, verified-plus", "verified-plus", true, true, false, 0 },
-    { "calibrated", "Reprise, calibrated", "calibrated", true, true, false, 0 },
+    { "default", "Reprise, calibrated (shipped default)", "calibrated", true, true, false, 0 },
 };
 
 static void

@@ -165,8 +165,8 @@ def test_bounds_have_their_verdicts_and_frontiers_what_was_kept(tmp_path):
     assert rows["estimate of the risk"]["at_error_1"] == pytest.approx(.3)
     assert "at_error_5" not in rows["estimate of the risk"] or rows[
         "estimate of the risk"]["at_error_5"] is None
-    assert "cosine, gates" not in rows and rows["nothing: hits kept online"]["at_error_1"] == .2
-    assert rows["kept of the estimate's"]["at_error_1"] == .5
+    assert "cosine, gates" not in rows and rows["online: hits"]["at_error_1"] == .2
+    assert rows["online: share kept"]["at_error_1"] == .5
 
 
 def test_attacks_stand_by_kind_whatever_their_order(tmp_path):

@@ -221,7 +221,7 @@ def test_bounds_thresholds_and_orders_make_a_list_of_runs(stream):
     rows = objects(*common, "--baseline", "all")
     assert len(rows) >= 15 and all(r["title"] for r in rows)
     gates = {r["baseline"]: r["gates"] for r in rows}
-    assert gates["gptcache"] == gates["vcache"] == "off" and gates["calibrated"] == "on"
+    assert gates["gptcache"] == gates["vcache"] == "off" and gates["default"] == "on"
 
 
 def order_of(stream, which, seed=1):
