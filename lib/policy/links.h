@@ -14,6 +14,7 @@
 #define RP_POLICY_LINKS_H
 
 #include "base/buffer.h"
+#include "policy/id_table.h"
 #include <reprise/types.h>
 
 typedef struct rp_link_row {
@@ -21,8 +22,7 @@ typedef struct rp_link_row {
 } rp_link_row;
 
 typedef struct rp_links {
-    rp_link_row *rows; /* owned; open addressing */
-    size_t capacity, count;
+    rp_id_table table; /* of rp_link_row */
 } rp_links;
 
 void rp_links_init(rp_links *links);

@@ -1,7 +1,6 @@
 /* observations.c - the table of observations.h.
  *
- * Open addressing, linear probing, deletion by moving back. A packed observation:
- * bits 0..18 count, bit 19 label, bits 20..31 thousandths + 1000.
+ * A packed observation: bits 0..18 count, bit 19 label, bits 20..31 thousandths + 1000.
  *
  * Saved (little-endian): u64 entries; each u64 id, u32 count, count * u32 packed. */
 #include "observations.h"
@@ -9,6 +8,12 @@
 #include "base/bytes.h"
 #include <math.h>
 #include <stdlib.h>
+
+typedef struct rp_observation_slot {
+    rp_entry_id id;
+    uint32_t *packed; /* owned */
+    uint16_t count, capacity;
+} rp_observation_slot;
 
 static uint32_t
 pack(rp_observation o)
@@ -27,60 +32,17 @@ void
 rp_observations_init(rp_observation_table *table)
 {
     *table = (rp_observation_table){ 0 };
+    rp_id_table_init(&table->slots, sizeof(rp_observation_slot));
 }
 
 void
 rp_observations_fini(rp_observation_table *table)
 {
-    for (size_t i = 0; i < table->capacity; i++)
-        free(table->slots[i].packed);
-    free(table->slots);
-    rp_observations_init(table);
-}
-
-static size_t
-home_of(const rp_observation_table *table, rp_entry_id id)
-{
-    const uint64_t spread = id * 0x9e3779b97f4a7c15u >> 32;
-    return (size_t)(spread * table->capacity >> 32); /* capacities are no powers of two */
-}
-
-static size_t
-next_of(const rp_observation_table *table, size_t at)
-{
-    return at + 1 == table->capacity ? 0 : at + 1;
-}
-
-/* Steps from one place to another, round the end. */
-static size_t
-steps_between(const rp_observation_table *table, size_t from, size_t to)
-{
-    return to >= from ? to - from : to + table->capacity - from;
-}
-
-static rp_observation_slot *
-find_slot(const rp_observation_table *table, rp_entry_id id)
-{
-    size_t at = home_of(table, id);
-    while (table->slots[at].id && table->slots[at].id != id)
-        at = next_of(table, at);
-    return &table->slots[at];
-}
-
-static bool
-grow(rp_observation_table *table)
-{
-    rp_observation_table larger = *table;
-    larger.capacity = table->capacity + table->capacity / 4 + 64;
-    larger.slots = calloc(larger.capacity, sizeof *larger.slots);
-    if (!larger.slots)
-        return false;
-    for (size_t i = 0; i < table->capacity; i++)
-        if (table->slots[i].id)
-            *find_slot(&larger, table->slots[i].id) = table->slots[i];
-    free(table->slots);
-    *table = larger;
-    return true;
+    rp_observation_slot *slot = NULL;
+    while ((slot = rp_id_table_next(&table->slots, slot)))
+        free(slot->packed);
+    rp_id_table_fini(&table->slots);
+    table->packed_bytes = 0;
 }
 
 /* Make room by merging the two nearest pairs of one label. With at least three pairs
@@ -138,69 +100,50 @@ rp_observations_add(rp_observation_table *table, rp_entry_id id, double similari
 {
     if (id == 0 || !isfinite(similarity))
         return false;
-    if (8 * (table->count + 1) > 7 * table->capacity && !grow(table))
-        return false;
     const double bounded = fmax(-1, fmin(1, similarity));
-    rp_observation_slot *slot = find_slot(table, id);
-    const bool is_new = slot->id == 0;
-    slot->id = id;
+    rp_observation_slot *slot = rp_id_table_get(&table->slots, id);
+    if (!slot)
+        return false;
     if (!add_packed(table, slot, (rp_observation){ (int)lround(bounded * 1000), right, 1 })) {
-        if (is_new)
-            slot->id = 0;
+        if (!slot->count)
+            rp_id_table_remove(&table->slots, slot);
         return false;
     }
-    table->count += is_new;
     return true;
 }
 
 size_t
 rp_observations_get(const rp_observation_table *table, rp_entry_id id, rp_observation *out)
 {
-    if (!table->capacity || id == 0)
-        return 0;
-    const rp_observation_slot *slot = find_slot(table, id);
-    for (size_t i = 0; i < slot->count && slot->id; i++)
+    const rp_observation_slot *slot = rp_id_table_find(&table->slots, id);
+    for (size_t i = 0; slot && i < slot->count; i++)
         out[i] = unpack(slot->packed[i]);
-    return slot->id ? slot->count : 0;
+    return slot ? slot->count : 0;
 }
 
 void
 rp_observations_forget(rp_observation_table *table, rp_entry_id id)
 {
-    if (!table->capacity || id == 0)
-        return;
-    rp_observation_slot *slot = find_slot(table, id);
-    if (!slot->id)
+    rp_observation_slot *slot = rp_id_table_find(&table->slots, id);
+    if (!slot)
         return;
     table->packed_bytes -= slot->capacity * sizeof *slot->packed;
     free(slot->packed);
-    table->count--;
-    /* Close the gap: move back whatever would not be found across it. */
-    size_t hole = (size_t)(slot - table->slots);
-    for (size_t at = next_of(table, hole); table->slots[at].id; at = next_of(table, at)) {
-        const size_t home = home_of(table, table->slots[at].id);
-        if (steps_between(table, home, at) >= steps_between(table, hole, at)) {
-            table->slots[hole] = table->slots[at];
-            hole = at;
-        }
-    }
-    table->slots[hole] = (rp_observation_slot){ 0 };
+    rp_id_table_remove(&table->slots, slot);
 }
 
 size_t
 rp_observations_size_bytes(const rp_observation_table *table)
 {
-    return table->capacity * sizeof *table->slots + table->packed_bytes;
+    return rp_id_table_size_bytes(&table->slots) + table->packed_bytes;
 }
 
 void
 rp_observations_save(const rp_observation_table *table, rp_buffer *out)
 {
-    rp_buffer_append_le64(out, table->count);
-    for (size_t i = 0; i < table->capacity; i++) {
-        const rp_observation_slot *slot = &table->slots[i];
-        if (!slot->id)
-            continue;
+    rp_buffer_append_le64(out, table->slots.count);
+    const rp_observation_slot *slot = NULL;
+    while ((slot = rp_id_table_next(&table->slots, slot))) {
         rp_buffer_append_le64(out, slot->id);
         rp_buffer_append_le32(out, slot->count);
         for (size_t k = 0; k < slot->count; k++)
@@ -217,13 +160,11 @@ restore_slot(rp_observation_table *table, rp_str *bytes)
     const uint32_t count = rp_load_le32(bytes->ptr + 8);
     if (id == 0 || count == 0 || count > RP_OBSERVATIONS_MAX || bytes->len < 12 + 4 * (size_t)count)
         return false;
-    if (8 * (table->count + 1) > 7 * table->capacity && !grow(table))
-        return false;
-    rp_observation_slot *slot = find_slot(table, id);
-    if (slot->id)
+    if (rp_id_table_find(&table->slots, id))
         return false; /* twice */
-    slot->id = id;
-    table->count++;
+    rp_observation_slot *slot = rp_id_table_get(&table->slots, id);
+    if (!slot)
+        return false;
     for (size_t k = 0; k < count; k++) {
         const rp_observation o = unpack(rp_load_le32(bytes->ptr + 12 + 4 * k));
         if (o.count == 0 || o.thousandths > 1000 || !add_packed(table, slot, o))

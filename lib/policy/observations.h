@@ -12,6 +12,7 @@
 #define RP_POLICY_OBSERVATIONS_H
 
 #include "base/buffer.h"
+#include "policy/id_table.h"
 #include <reprise/status.h>
 #include <reprise/types.h>
 
@@ -23,15 +24,8 @@ typedef struct rp_observation {
     unsigned count;
 } rp_observation;
 
-typedef struct rp_observation_slot {
-    rp_entry_id id;    /* 0: free */
-    uint32_t *packed;  /* owned; see observations.c */
-    uint16_t count, capacity;
-} rp_observation_slot;
-
 typedef struct rp_observation_table {
-    rp_observation_slot *slots; /* owned */
-    size_t capacity, count;
+    rp_id_table slots; /* see observations.c */
     size_t packed_bytes;
 } rp_observation_table;
 

@@ -41,8 +41,8 @@ test_groups_are_those_of_a_plain_union(void **state)
     for (rp_entry_id i = 10001; i < 12000; i++) /* a chain, each under the next */
         rp_links_join(&links, i, i + 1);
     assert_int_equal(rp_links_group(&links, 10001), rp_links_group(&links, 12000));
-    print_message("%.1f bytes a linked entry\n", (double)rp_links_size_bytes(&links) / (double)links.count);
-    assert_true(rp_links_size_bytes(&links) <= 25 * links.count);
+    print_message("%.1f bytes a linked entry\n", (double)rp_links_size_bytes(&links) / (double)links.table.count);
+    assert_true(rp_links_size_bytes(&links) <= 25 * links.table.count);
     rp_links_fini(&links);
 }
 
@@ -55,7 +55,7 @@ test_no_entry_is_never_linked(void **state)
     rp_links_join(&links, 0, 5);
     rp_links_join(&links, 6, 0);
     rp_links_join(&links, 8, 8);
-    assert_int_equal(links.count, 0);
+    assert_int_equal(links.table.count, 0);
     assert_int_equal(rp_links_group(&links, 0), 0);
     rp_links_forget(&links, 5);
     rp_links_fini(&links);
@@ -85,7 +85,7 @@ test_forgetting_loses_links_and_invents_none(void **state)
     }
     for (rp_entry_id id = 1; id <= GROUPS * SIZE; id++)
         rp_links_forget(&links, id);
-    assert_int_equal(links.count, 0);
+    assert_int_equal(links.table.count, 0);
     rp_links_fini(&links);
 }
 

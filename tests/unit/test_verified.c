@@ -292,7 +292,7 @@ test_observations_are_counted_bounded_and_forgotten(void **state)
         assert_int_equal(counted[1], expected[id][1]);
         held += count > 0;
     }
-    assert_int_equal(held, table.count);
+    assert_int_equal(held, table.slots.count);
     print_message("%.1f bytes an entry\n",
                   (double)rp_observations_size_bytes(&table) / (double)held);
     assert_true(rp_observations_size_bytes(&table) <= 100 * held);
