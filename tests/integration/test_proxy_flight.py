@@ -60,6 +60,46 @@ def test_different_questions_and_callers_do_not_share(proxy, upstream):
         assert len({future.result().text for future in futures}) == 4
 
 
+def test_each_form_of_a_reply_has_a_call_of_its_own(proxy, upstream):
+    forms = ({}, {"stream": True}, {"stream": True, "stream_options": {"include_usage": True}})
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(proxy.chat, "Same", {"X-Test": "gate"}, **form) for form in forms]
+        upstream.wait_for(3)
+        upstream.gate.set()
+        plain, stream, counted = (future.result() for future in futures)
+    assert "Answer" in plain.json["choices"][0]["message"]["content"]
+    assert stream.events[-1] == counted.events[-1] == "[DONE]"
+    assert all("usage" not in chunk for chunk in stream.chunks)
+    assert counted.chunks[-1]["usage"]
+
+
+def test_a_personal_question_is_shared_with_the_same_person_only(proxy, upstream):
+    def ask(pool, **fields):
+        return pool.submit(proxy.chat, "What is my balance?", {"X-Test": "gate"}, **fields)
+
+    with concurrent.futures.ThreadPoolExecutor(5) as pool:
+        first = [ask(pool, user="u1"), ask(pool, user="u2"),
+                 ask(pool, user="u1", metadata={"a": "b"})]
+        upstream.wait_for(3)
+        again = ask(pool, user="u1")
+        proxy.wait_for_followers(1)
+        upstream.gate.set()
+        texts = [future.result().text for future in first]
+        assert len(set(texts)) == 3 and again.result().text in texts
+    assert upstream.count() == 3
+
+
+@pytest.mark.parametrize("wish", ["no-store", "no-cache", "no-cache, no-store"])
+def test_who_does_not_read_or_keep_does_not_share(proxy, upstream, wish):
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        usual = pool.submit(proxy.chat, "Same", {"X-Test": "gate"})
+        upstream.wait_for(1)
+        other = pool.submit(proxy.chat, "Same", {"X-Test": "gate", "Cache-Control": wish})
+        upstream.wait_for(2)
+        upstream.gate.set()
+        assert usual.result().text != other.result().text
+
+
 @pytest.mark.parametrize("fields", [{}, {"logprobs": True}])
 def test_several_answers_are_never_shared(proxy, upstream, fields):
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
