@@ -290,6 +290,22 @@ start_cold(rp_visit *visit)
     }
 }
 
+/* Batcher thread: texts that were encoded together are searched for together. */
+void
+rp_visits_embedded(void *context, void *const *visits, const rp_batch_result *results, size_t count)
+{
+    rp_server *server = context;
+    rp_query *queries[64];
+    size_t n = 0;
+    for (size_t i = 0; i < count && n < RP_COUNT(queries); i++) {
+        rp_query *query = &((rp_visit *)visits[i])->query;
+        if (rp_query_embedding(server->cache, query, results[i].embedding,
+                               results[i].waited_us + results[i].encode_us) == RP_OK)
+            queries[n++] = query;
+    }
+    rp_lookup_search_many(server->cache, queries, n);
+}
+
 /* Batcher thread: search and decide here, so that it is one hop there and one back. */
 static void
 on_embedded(void *context, const rp_batch_result *batch)
@@ -310,7 +326,8 @@ on_embedded(void *context, const rp_batch_result *batch)
         rp_lookup_skip(server->cache, query, "long");
     else if (batch->status != RP_OK)
         rp_lookup_skip(server->cache, query, "encoder");
-    else if (rp_query_embedding(server->cache, query, batch->embedding,
+    else if (query->is_searched ||
+             rp_query_embedding(server->cache, query, batch->embedding,
                                 batch->waited_us + batch->encode_us) == RP_OK)
         rp_lookup_semantic(server->cache, query);
     else

@@ -295,7 +295,9 @@ start_batcher(rp_server *server, const rp_config *config, rp_error *error)
     const rp_encoder *encoder = rp_cache_encoder(server->cache);
     if (!encoder)
         return RP_OK;
-    const rp_batcher_options options = { .threads = config->pool_threads };
+    const rp_batcher_options options = { .threads = config->pool_threads,
+                                         .together = rp_visits_embedded,
+                                         .together_context = server };
     return rp_batcher_new(encoder, &options, &server->batcher, error);
 }
 

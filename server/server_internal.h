@@ -188,6 +188,9 @@ void rp_visit_add_cost(rp_visit *visit, rp_sum sum, rp_usage usage, double share
 
 /* Understand the request, look it up, answer it or forward it. */
 void rp_visit_consult(rp_visit *visit, const rp_http_request *request);
+/* An rp_batch_together; `context` is the server. */
+void rp_visits_embedded(void *context, void *const *visits, const rp_batch_result *results,
+                        size_t count);
 /* An exact hit that appeared after the look-up: answered, or nothing has changed. */
 bool rp_visit_replay_late(rp_visit *visit);
 /* A stored reply in the form that the request asks for. False: it cannot be given so. */

@@ -532,6 +532,7 @@ drop_vectors(rp_query *query)
     query->vectors = NULL;
     query->mean = query->windows = NULL;
     query->dim = query->window_count = 0;
+    query->is_searched = false;
 }
 
 void
@@ -571,6 +572,7 @@ rp_query_embedding(rp_cache *cache, rp_query *query, const rp_embedding *embeddi
     query->mean = storage;
     query->windows = count == 1 ? storage : storage + dim;
     query->unknown_share = embedding->unknown_share;
+    query->is_searched = false;
     query->result.embed_us = embed_us;
     return RP_OK;
 }
@@ -886,6 +888,68 @@ make_work(rp_cache *cache, rp_query *query)
     return true;
 }
 
+static size_t
+neighbors_wanted(const rp_query *query)
+{
+    const size_t wanted = query->rules.neighbors ? query->rules.neighbors : NEIGHBORS;
+    return RP_MIN(wanted, (size_t)RP_CANDIDATES_MAX);
+}
+
+/* How many of `queries` from `first` on are searched in one call: as many in a row as fit and use
+ * one index. */
+static size_t
+search_some(rp_cache *cache, rp_query *const *queries, size_t count)
+{
+    enum { TOGETHER_MAX = 64 };
+    rp_index_query searches[TOGETHER_MAX];
+    rp_query *asked[TOGETHER_MAX];
+    rp_space *space = queries[0]->space;
+    size_t taken = 0, n = 0;
+    for (; taken < count && n < TOGETHER_MAX && queries[taken]->space == space; taken++) {
+        rp_query *query = queries[taken];
+        const size_t k = neighbors_wanted(query);
+        if (query->result.outcome != RP_LOOKUP_WANTS_SEMANTIC || !query->vectors)
+            continue;
+        query->neighbors = rp_arena_alloc(query->arena, k * sizeof *query->neighbors);
+        if (!query->neighbors)
+            continue; /* it searches alone, in memory that it has */
+        asked[n] = query;
+        searches[n++] = (rp_index_query){ .scope = rp_vector_scope(query->scope, query->template_),
+                                          .vector = query->mean,
+                                          .k = k,
+                                          .out = query->neighbors };
+    }
+    const int64_t started = rp_clock_monotonic_us(cache->clock);
+    if (n)
+        rp_index_search_many(space->index, searches, n);
+    const int64_t took = rp_clock_monotonic_us(cache->clock) - started;
+    for (size_t i = 0; i < n; i++) {
+        asked[i]->neighbor_count = searches[i].found;
+        asked[i]->searched_us = took; /* each has waited for all */
+        asked[i]->is_searched = true;
+    }
+    return taken;
+}
+
+void
+rp_lookup_search_many(rp_cache *cache, rp_query *const *queries, size_t count)
+{
+    for (size_t at = 0; at < count;)
+        at += search_some(cache, queries + at, count - at);
+}
+
+/* What was found together with others, or is to be found now. */
+static size_t
+search(rp_query *query, rp_neighbor alone[RP_CANDIDATES_MAX], const rp_neighbor **out)
+{
+    const rp_scope scope = rp_vector_scope(query->scope, query->template_);
+    rp_recall_sample(&query->space->recall, scope, query->mean);
+    *out = query->is_searched ? query->neighbors : alone;
+    return query->is_searched ? query->neighbor_count
+                              : rp_index_search(query->space->index, scope, query->mean,
+                                                neighbors_wanted(query), alone);
+}
+
 void
 rp_lookup_semantic(rp_cache *cache, rp_query *query)
 {
@@ -908,14 +972,11 @@ rp_lookup_semantic(rp_cache *cache, rp_query *query)
         end_miss(cache, query, "memory");
         return;
     }
-    rp_neighbor neighbors[RP_CANDIDATES_MAX];
-    const size_t wanted = query->rules.neighbors ? query->rules.neighbors : NEIGHBORS;
-    const rp_scope scope = rp_vector_scope(query->scope, query->template_);
-    const size_t count = rp_index_search(query->space->index, scope, query->mean,
-                                         RP_MIN(wanted, (size_t)RP_CANDIDATES_MAX), neighbors);
-    rp_recall_sample(&query->space->recall, scope, query->mean);
+    rp_neighbor alone[RP_CANDIDATES_MAX];
+    const rp_neighbor *neighbors;
+    const size_t count = search(query, alone, &neighbors);
     const int64_t searched = rp_clock_monotonic_us(cache->clock);
-    query->result.search_us = searched - started;
+    query->result.search_us = searched - started + (query->is_searched ? query->searched_us : 0);
     load_candidates(cache, query, neighbors, count);
     query->result.load_us += rp_clock_monotonic_us(cache->clock) - searched;
     query->result.similarity = query->work->count ? query->work->found[0].similarity : NAN;

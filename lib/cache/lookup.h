@@ -26,6 +26,7 @@
 #include "store/store.h"
 #include "wire/wire.h"
 #include <reprise/cache.h>
+#include <reprise/index.h>
 
 /* Who is asked about additions to a stored prompt (evidence/collision.h). */
 typedef enum rp_collision_check {
@@ -129,6 +130,12 @@ typedef struct rp_query {
     const float *mean, *windows;
     double unknown_share;
 
+    /* From rp_lookup_search_many; in the arena. */
+    rp_neighbor *neighbors;
+    size_t neighbor_count;
+    int64_t searched_us;  /* how long it took; */
+    bool is_searched;     /* false: rp_lookup_semantic searches */
+
     /* From the look-up. */
     rp_lookup_result result;
     bool collides;        /* rp_admit_check: its key would collide with a stored prompt's */
@@ -172,6 +179,9 @@ RP_NODISCARD rp_status rp_query_embed(rp_cache *cache, rp_query *query);
 /* The semantic stage cannot run (queue full, deadline): a miss with this static reason,
  * counted. The reply may still be kept, without a vector unless one is made later. */
 void rp_lookup_skip(rp_cache *cache, rp_query *query, const char *reason);
+/* The search of the semantic stage for several queries with embeddings at once; each finds what it
+ * would find alone, and rp_lookup_semantic goes on from there. */
+void rp_lookup_search_many(rp_cache *cache, rp_query *const *queries, size_t count);
 /* After WANTS_SEMANTIC and an embedding: HIT, SHADOW_HIT, MISS or WANTS_JUDGE. */
 void rp_lookup_semantic(rp_cache *cache, rp_query *query);
 /* After WANTS_JUDGE: the verdict, UNSURE if it was late. Outcome as above. */

@@ -49,6 +49,8 @@ struct rp_batcher {
     pthread_cond_t some;  /* work waits, or closing */
     job_ring rings[KINDS];
     size_t capacity;
+    rp_batch_together *together; /* or NULL; immutable, as its context */
+    void *together_context;
     bool closing;
     size_t thread_count;
     pthread_t threads[THREADS_MAX];
@@ -113,17 +115,23 @@ take_batch(batch_worker *worker)
     }
 }
 
-static void
-answer(const waiting_job *job, rp_status status, const rp_embedding *embedding, int64_t started_us,
-       int64_t encode_us, size_t count)
+static rp_batch_result
+result_of(const waiting_job *job, rp_status status, const rp_embedding *embedding,
+          int64_t started_us, int64_t encode_us, size_t count)
 {
-    const rp_batch_result result = {
+    return (rp_batch_result){
         .status = status,
         .embedding = status ? NULL : embedding,
         .waited_us = started_us - job->submitted_us,
         .encode_us = encode_us,
         .count = count,
     };
+}
+
+static void
+turn_away(const waiting_job *job, rp_status status, int64_t now_us)
+{
+    const rp_batch_result result = result_of(job, status, NULL, now_us, 0, 0);
     job->done(job->context, &result);
 }
 
@@ -135,11 +143,28 @@ drop_late(batch_worker *worker, int64_t now_us)
     for (size_t i = 0; i < worker->count; i++) {
         const waiting_job job = worker->jobs[i];
         if (job.deadline_us && job.deadline_us <= now_us)
-            answer(&job, RP_ERR_TIMEOUT, NULL, now_us, 0, 0);
+            turn_away(&job, RP_ERR_TIMEOUT, now_us);
         else
             worker->jobs[kept++] = job;
     }
     worker->count = kept;
+}
+
+/* Let those that have an embedding do together what they can. */
+static void
+join(const batch_worker *worker, const rp_batch_result *results)
+{
+    const rp_batcher *batcher = worker->batcher;
+    void *contexts[TEXTS_MAX];
+    rp_batch_result good[TEXTS_MAX];
+    size_t count = 0;
+    for (size_t i = 0; batcher->together && i < worker->count; i++)
+        if (results[i].status == RP_OK) {
+            contexts[count] = worker->jobs[i].context;
+            good[count++] = results[i];
+        }
+    if (count > 1)
+        batcher->together(batcher->together_context, contexts, good, count);
 }
 
 static void
@@ -154,9 +179,13 @@ encode_batch(batch_worker *worker)
     rp_encoder_embed_windows_many(worker->jobs[0].encoder, worker->texts, worker->count,
                                   worker->storage, worker->embeddings, worker->status);
     const int64_t encode_us = rp_clock_monotonic_us(&rp_clock_system) - start_us;
+    rp_batch_result results[TEXTS_MAX];
     for (size_t i = 0; i < worker->count; i++)
-        answer(&worker->jobs[i], worker->status[i], &worker->embeddings[i], start_us, encode_us,
-               worker->count);
+        results[i] = result_of(&worker->jobs[i], worker->status[i], &worker->embeddings[i],
+                               start_us, encode_us, worker->count);
+    join(worker, results);
+    for (size_t i = 0; i < worker->count; i++)
+        worker->jobs[i].done(worker->jobs[i].context, &results[i]);
 }
 
 static void *
@@ -173,7 +202,7 @@ work(void *context)
         if (closing) {
             const int64_t now_us = rp_clock_monotonic_us(&rp_clock_system);
             for (size_t i = 0; i < worker->count; i++)
-                answer(&worker->jobs[i], RP_ERR_CLOSED, NULL, now_us, 0, 0);
+                turn_away(&worker->jobs[i], RP_ERR_CLOSED, now_us);
         } else {
             encode_batch(worker);
         }
@@ -224,6 +253,8 @@ rp_batcher_new(const rp_encoder *encoder, const rp_batcher_options *options, rp_
     if (!batcher)
         return rp_fail(error, RP_ERR_NOMEM, "no memory for the encoder's queue");
     batcher->encoder = encoder;
+    batcher->together = options->together;
+    batcher->together_context = options->together_context;
     batcher->capacity = options->queue_max ? options->queue_max : QUEUE_DEFAULT;
     pthread_mutex_init(&batcher->lock, NULL);
     pthread_cond_init(&batcher->some, NULL);

@@ -17,10 +17,6 @@
 
 typedef struct rp_batcher rp_batcher;
 
-typedef struct rp_batcher_options {
-    size_t threads;   /* workers; 0: one a core, at most 16 */
-    size_t queue_max; /* texts waiting at most; 0: 1024 */
-} rp_batcher_options;
 
 /* embedding is NULL unless status is RP_OK, and is lent for the call.
  * waited_us: from submit to the start of encoding; encode_us: this batch's time. */
@@ -31,6 +27,17 @@ typedef struct rp_batch_result {
     size_t count; /* texts of the batch, this one included; 0: none was encoded */
 } rp_batch_result;
 typedef void rp_batch_done(void *context, const rp_batch_result *result);
+/* What several texts of one batch may do together, before the first of them is answered: the
+ * contexts and results of those that have an embedding, at least two. */
+typedef void rp_batch_together(void *context, void *const *contexts,
+                               const rp_batch_result *results, size_t count);
+
+typedef struct rp_batcher_options {
+    size_t threads;   /* workers; 0: one a core, at most 16 */
+    size_t queue_max; /* texts waiting at most; 0: 1024 */
+    rp_batch_together *together; /* NULL: nothing */
+    void *together_context;
+} rp_batcher_options;
 
 /* `encoder` is borrowed until rp_batcher_free; others of its shape (adapters) may come with
  * a text. */

@@ -37,6 +37,13 @@ def test_an_upstream_that_is_down_is_a_502_in_the_protocols_words(start, closed_
     assert proxy.call("GET", "/v1/other").status == 502
 
 
+def test_who_speaks_anthropic_gets_its_error_object_on_every_path(start, closed_port):
+    proxy = start(upstreams="[ { name: down, url: http://127.0.0.1:%d } ]" % closed_port)
+    reply = proxy.call("GET", "/v1/models/claude", headers={"x-api-key": "sk-ant-1"}, key=None)
+    assert reply.status == 502 and reply.json["type"] == "error"
+    assert set(reply.json["error"]) == {"type", "message"}
+
+
 def test_a_silent_upstream_is_a_504(start, upstream):
     proxy = start(upstreams="[ { name: t, url: %s, first_byte_timeout: 1s } ]" % upstream.url)
     reply = proxy.chat("Hello", headers={"X-Test": "stall"})

@@ -1,4 +1,6 @@
 """Everything that is not cached: passed through, answered here, or refused; and the process."""
+import gzip
+import json
 import os
 import re
 import signal
@@ -8,7 +10,7 @@ import zlib
 
 import pytest
 
-from proxy import BINARY, PATIENCE, wait_until
+from proxy import BINARY, PATIENCE, chat_body, wait_until
 from test_proxy_flight import open_chat
 
 
@@ -180,3 +182,12 @@ def test_bad_command_lines_are_refused():
         run = subprocess.run([BINARY, "serve", *arguments, "--listen", "127.0.0.1:0"],
                              capture_output=True, text=True, timeout=PATIENCE)
         assert run.returncode == 2, (arguments, run.stderr)
+
+
+def test_a_compressed_request_is_forwarded_as_it_is(proxy, upstream):
+    body = gzip.compress(json.dumps(chat_body("Hello")).encode())
+    for _ in range(2):
+        reply = proxy.call(body=body, headers={"Content-Encoding": "gzip", "X-Test": "status=415"})
+        assert (reply.status, reply.cache, reply.reason) == (415, "bypass", "encoded")
+        assert upstream.requests[-1].body == body
+        assert upstream.requests[-1].headers["content-encoding"] == "gzip"

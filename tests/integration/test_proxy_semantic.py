@@ -6,6 +6,7 @@ holds a request up, an encoder that is asked again when the reply is stored.
 import concurrent.futures
 import math
 import os
+import threading
 
 import pytest
 
@@ -145,3 +146,29 @@ def test_stopping_does_not_wait_for_a_long_embedding(start, encoder):
         wait_until(lambda: cpu_seconds(server.process) > before + 0.5, "it never began")
         server.stop()  # has a bound, and wants the server to end in peace
         assert asked.exception() is not None or asked.result().status != 200
+
+
+def test_nobody_waits_for_an_encoder_that_cannot_be_in_time(start, encoder, upstream):
+    """Before the deadline, that is: who would only see it pass is forwarded at once."""
+    server = start("lookup_deadline: 2s\nthreads: { pool: 1 }", model=encoder + ", tier: plain")
+    server.accept()
+    reasons, lock, done = {}, threading.Lock(), threading.Event()
+
+    def ask(number):
+        for turn in range(10000):
+            if done.is_set():
+                return
+            reply = server.chat("Question %d, %d: " % (number, turn) + "what about gardens " * 45)
+            assert reply.status == 200
+            with lock:
+                reasons[reply.reason] = reasons.get(reply.reason, 0) + 1
+
+    with concurrent.futures.ThreadPoolExecutor(24) as pool:
+        asking = [pool.submit(ask, number) for number in range(24)]
+        try:
+            wait_until(lambda: "encoder-busy" in reasons, "never said")
+        finally:
+            done.set()
+        for one in asking:
+            one.result()
+    print(reasons)

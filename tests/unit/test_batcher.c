@@ -283,6 +283,61 @@ test_what_waits_is_encoded_together_up_to_a_batch(void **state)
     rp_batcher_free(batcher);
 }
 
+/* Told together: those with an embedding, before the first of them is answered; a lone text and one
+ * that is too late are not. */
+typedef struct gathering {
+    size_t calls, texts, answers_before;
+    void *contexts[8];
+} gathering;
+
+static void
+note_together(void *context, void *const *contexts, const rp_batch_result *results, size_t count)
+{
+    gathering *g = context;
+    pthread_mutex_lock(&lock);
+    g->calls++;
+    g->texts = count;
+    g->answers_before = answers;
+    for (size_t i = 0; i < count && i < RP_COUNT(g->contexts); i++) {
+        assert_int_equal(results[i].status, RP_OK);
+        assert_non_null(results[i].embedding);
+        g->contexts[i] = contexts[i];
+    }
+    pthread_mutex_unlock(&lock);
+}
+
+static void
+test_texts_of_one_batch_are_told_together_first(void **state)
+{
+    (void)state;
+    static asked_text list[5];
+    gathering g = { 0 };
+    rp_batcher_free(make(1, 0)); /* or skipped */
+    const rp_batcher_options options = { .threads = 1, .together = note_together,
+                                         .together_context = &g };
+    rp_batcher *batcher = NULL;
+    assert_int_equal(rp_batcher_new(encoder, &options, &batcher, NULL), RP_OK);
+    memset(list, 0, sizeof list);
+    answers = 0;
+    hold_worker(batcher);
+    for (size_t i = 0; i < 4; i++)
+        assert_int_equal(rp_batcher_submit(batcher, RP_STR("together"), i == 1, note_answer,
+                                           &list[i]), RP_OK); /* 1: long past */
+    open_gate();
+    wait_for(4);
+    assert_int_equal(list[1].status, RP_ERR_TIMEOUT);
+    assert_int_equal(g.calls, 1);
+    assert_int_equal(g.texts, 3);
+    assert_int_equal(g.answers_before, 1); /* the late one's */
+    assert_ptr_equal(g.contexts[0], &list[0]);
+    assert_ptr_equal(g.contexts[1], &list[2]);
+    assert_ptr_equal(g.contexts[2], &list[3]);
+    assert_int_equal(rp_batcher_submit(batcher, RP_STR("alone"), 0, note_answer, &list[4]), RP_OK);
+    wait_for(5);
+    assert_int_equal(g.calls, 1);
+    rp_batcher_free(batcher);
+}
+
 /* Nothing waits for company: however busy the machine is, one of many lone texts is begun within
  * a millisecond of its arrival, which none would be if a worker held it back. */
 static void
@@ -348,6 +403,7 @@ main(void)
         cmocka_unit_test(test_a_passed_deadline_is_not_encoded),
         cmocka_unit_test(test_neither_long_nor_short_texts_starve),
         cmocka_unit_test(test_what_waits_is_encoded_together_up_to_a_batch),
+        cmocka_unit_test(test_texts_of_one_batch_are_told_together_first),
         cmocka_unit_test(test_a_lone_text_is_begun_at_once),
         cmocka_unit_test(test_encoders_are_not_mixed_in_a_batch),
     };

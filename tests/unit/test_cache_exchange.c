@@ -309,6 +309,47 @@ test_what_has_begun_ends_with_the_encoder_it_began_with(void **state)
     assert_null(f->cache->retired); /* the last of them let the old one go */
 }
 
+/* Searched together, each query finds what it finds alone: of its own scope and its own encoder's
+ * vectors, whatever the others are. */
+static void
+test_queries_that_are_searched_together_find_what_each_finds_alone(void **state)
+{
+    fixture *f = *state;
+    put(f, question, "click reset");
+    put(f, capital, "Paris");
+    static const char *const prompts[] = { paraphrase, capital_again, "what is of no kind known here",
+                                           paraphrase, capital_again };
+    enum { COUNT = RP_COUNT(prompts), OLD = 3 };
+    stages s[COUNT], none;
+    rp_query *queries[COUNT + 1];
+    for (size_t i = 0; i < COUNT; i++) {
+        if (i == OLD) {
+            exchange(f, &f->second);
+            wait_until_renewed(f);
+        }
+        begin(f, &s[i], prompts[i]);
+        assert_int_equal(rp_query_embed(f->cache, &s[i].query), RP_OK);
+        queries[i] = &s[i].query;
+    }
+    begin(f, &none, paraphrase); /* without a vector: left alone */
+    queries[COUNT] = &none.query;
+    rp_lookup_search_many(f->cache, queries, COUNT + 1);
+    assert_false(none.query.is_searched);
+    for (size_t i = 0; i < COUNT; i++) {
+        const char *stored = prompts[i] == paraphrase ? question : capital;
+        assert_true(s[i].query.is_searched);
+        rp_lookup_semantic(f->cache, &s[i].query);
+        assert_int_equal(s[i].query.result.outcome, i == 2 ? RP_LOOKUP_MISS : RP_LOOKUP_HIT);
+        if (i != 2)
+            assert_float_equal(s[i].query.result.similarity,
+                               similarity_by(i >= OLD, prompts[i], stored), 1e-5);
+        end(&s[i]);
+    }
+    rp_lookup_semantic(f->cache, &none.query);
+    assert_int_equal(none.query.result.outcome, RP_LOOKUP_MISS);
+    end(&none);
+}
+
 /* A reply that comes after the exchange: kept with a vector of the new encoder if the query is
  * asked to follow, without one if it is not; never with the old one. */
 static void
@@ -661,6 +702,7 @@ main(void)
         ROW(test_what_was_stored_answers_again_with_vectors_of_the_new_encoder),
         ROW(test_vectors_that_are_of_the_encoder_already_are_not_made_again),
         ROW(test_what_has_begun_ends_with_the_encoder_it_began_with),
+        ROW(test_queries_that_are_searched_together_find_what_each_finds_alone),
         ROW(test_a_late_reply_is_never_kept_with_the_old_vector),
         ROW(test_windows_in_memory_are_not_compared_with_those_of_another_encoder),
         ROW(test_an_encoder_that_cannot_be_used_changes_nothing),
