@@ -104,6 +104,37 @@ def test_money_is_counted_once_and_only_with_a_price(busy):
     assert spent("judge") == 0
 
 
+def test_of_an_audit_the_part_that_learning_cost_is_counted_apart(start, encoder, upstream):
+    """Each audit stands for four would-be hits: a quarter of its call would have been made
+    anyway."""
+    proxy = start("lookup_deadline: 60s\nseed: 5\nprices: [ { model: '*', input: 2.5, output: 10 } ]\n"
+                  "routes: [ { match: { model: '*' }, cache: { policy: "
+                  "'adaptive:audit=0.25,min_similarity=0.9' } } ]", model=encoder)
+    proxy.accept()
+    once = (11 * 2.5 + 7 * 10) / 1e6
+
+    def spent(kind):
+        return Admin(proxy).metrics().get('reprise_cost_usd_total{kind="%s"}' % kind, 0)
+
+    hits = calls = 0
+    for thing in ("garden", "kitchen", "bicycle", "carpet", "window", "mirror", "sofa", "camera",
+                  "piano", "boat", "oven", "fridge", "tent", "lamp", "hat", "jacket", "violin",
+                  "fountain", "chimney", "gutter", "mattress", "helmet", "saddle", "kettle"):
+        proxy.chat("How do I clean a %s?" % thing)
+        proxy.wait_for_metric("reprise_vectors", calls + 1)
+        calls += 1
+        again = proxy.chat("How can I clean a %s?" % thing)
+        hits += again.cache == "hit"
+        calls += again.cache == "miss"
+        if again.cache == "miss":
+            proxy.wait_for_metric("reprise_vectors", calls)
+    audits = upstream.count() - 24
+    assert hits and audits, (hits, audits)
+    wait_until(lambda: math.isclose(spent("billed") + spent("audit"), (24 + audits) * once,
+                                    rel_tol=1e-6), "not all was counted")
+    assert math.isclose(spent("audit"), audits * once * 0.75, rel_tol=1e-6)
+
+
 def test_bound_and_audits_are_those_of_the_route(busy):
     seen = Admin(busy).metrics()
     assert seen['reprise_error_rate_bound{route="main"}'] == 0.02

@@ -36,14 +36,16 @@ def test_a_key_gets_hits_only_after_the_upstream_accepted_it(start, upstream):
     assert proxy.chat("Hello", key="sk-new").cache == "hit"
 
 
-def test_a_revoked_key_gets_no_hits(proxy, upstream):
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_revoked_key_gets_no_hits(proxy, upstream, status):
     proxy.chat("Hello", key="sk-gone")
     assert proxy.chat("Hello", key="sk-gone").cache == "hit"
+    upstream.rejection = status
     upstream.rejected_keys.add("sk-gone")
     # Until the upstream has spoken again, the key is still good for what is stored.
-    assert proxy.chat("Something else", key="sk-gone").status == 401
+    assert proxy.chat("Something else", key="sk-gone").status == status
     reply = proxy.chat("Hello", key="sk-gone")
-    assert (reply.status, reply.cache) == (401, "miss")
+    assert (reply.status, reply.cache) == (status, "miss")
 
 
 def test_a_crash_does_not_bring_a_revoked_key_back(start, upstream, tmp_path):

@@ -439,6 +439,18 @@ def test_an_encoder_that_is_always_late_stops_nobody(start, encoder):
     assert server.wait_for_hit("Question 3").headers["x-reprise-cache-tier"] == "exact"
 
 
+def test_a_hit_that_comes_too_late_is_kept_as_an_entry_of_its_own(start, encoder):
+    """Its client got the upstream's reply, and shall get that again."""
+    server = start(LOOSE.replace("60s", "3ms"), model=encoder + ", tier: plain")
+    server.accept()
+    server.chat("How do I reset my password?", user="u")
+    server.wait_for_metric("reprise_vectors", 1)
+    late = server.chat("How can I reset my password?", user="u")
+    assert late.cache == "bypass" and late.reason in ("deadline", "encoder-busy")
+    again = server.wait_for_hit("How can I reset my password?", user="u")
+    assert again.headers["x-reprise-cache-tier"] == "exact" and again.text == late.text
+
+
 def test_an_encoder_that_cannot_be_loaded_is_said_at_the_start(encoder, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(encoder, broken, ignore=lambda _, names: [n for n in names

@@ -61,6 +61,7 @@ class Upstream:
         self.lock = threading.Lock()
         self.number = 0
         self.broken_pipes = 0
+        self.rejection = 401
         self.rejected_keys = set()
         self.extra_members = {}  # of chat replies
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=256)
@@ -164,7 +165,8 @@ class Upstream:
         if key in self.rejected_keys:
             if request.wants("long") is not None:
                 return self._send_long_refusal(connection, request.wants("long"))
-            return self._send_json(connection, 401, error("invalid key", "invalid_api_key"))
+            return self._send_json(connection, self.rejection,
+                                   error("invalid key", "invalid_api_key"))
         if request.wants("early") is not None:
             self._send_json(connection, int(request.wants("early")), error("early", "early"),
                             [("Connection", "close")])
