@@ -381,8 +381,8 @@ run_tile(const rp_class class, const rp_matmul *task, size_t row, size_t column,
     finish_tile(class, task, row, column, sums, rows);
 }
 
-/* The next panel is fetched while this one is used, spread over its blocks of rows:
- * all of it by one block, half by each of two, a quarter by the first four. Weights
+/* The next panel is fetched while this one is used, spread evenly over its blocks of rows,
+ * in whole cache lines of a step. Weights
  * lie in the order of execution, so what follows is always what comes next, past the
  * end of a matrix too; a fetch past the arena does no harm. */
 INLINE void
@@ -392,18 +392,16 @@ run_panels(const rp_class class, const rp_matmul *task)
     const size_t steps = (task->by->depth + together - 1) / together;
     const size_t tallest = class == RP_CLASS_INT8 ? ROWS_MAX_INT8 : ROWS_MAX;
     const size_t blocks = (task->rows + tallest - 1) / tallest;
-    const size_t panel_lines = PANEL * 4 / 64; /* cache lines of a step of depth */
-    const size_t lines = !PREFETCHES || !blocks ? 0 : blocks == 1 ? panel_lines
-                         : blocks < 4 ? (panel_lines + 1) / 2 : (panel_lines + 3) / 4;
+    const size_t panel_lines = PREFETCHES ? PANEL * 4 / 64 : 0; /* cache lines of a step of depth */
     for (size_t column = 0; column < task->by->columns; column += PANEL) {
         const char *ahead = (const char *)task->by->values + (column + PANEL) * steps * 4;
-        const char *const ahead_end = ahead + steps * PANEL * 4;
         size_t row = 0;
         /* Blocks of nearly equal height: 8 rows are 4 and 4, not 6 and 2, which would
          * leave the second pass waiting for the panel's bytes. */
         for (size_t block = 0; block < blocks; block++) {
             const size_t rows = (task->rows - row + blocks - block - 1) / (blocks - block);
-            const size_t now = ahead < ahead_end ? lines : 0;
+            const size_t now =
+                (block + 1) * panel_lines / blocks - block * panel_lines / blocks;
             switch (rows) {
 #define CASE(n) case n: run_tile(class, task, row, column, steps, n, ahead, now); break;
             CASES
