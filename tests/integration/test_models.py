@@ -133,14 +133,28 @@ def test_precision_classes_stay_close(encoder):
             assert least <= sum(x * y for x, y in zip(a, b)) < 1
 
 
-def test_odd_texts_are_embedded(encoder):
-    """Empty, one token, the whole window, 100,000 tokens, not UTF-8."""
-    rows = [b"", b"cat", b"cat " * 254, b"cat " * 100_000, b"\xff\xfe \x80"]
-    done = run("embed", "--model", encoder, text=b"\n".join(rows) + b"\n")
+@pytest.mark.parametrize("precision", ["f32", "bf16", "int8"])
+@pytest.mark.parametrize("bits", [0x7FC00000, 0x7F800000, 0xFF800000])
+def test_weights_that_are_not_finite_give_no_vector(tmp_path, precision, bits):
+    """Of the last layer norm: NaN and both infinities are told of, never printed."""
+    shutil.copytree(TINY, tmp_path / "model")
+    data = bytearray((tmp_path / "model" / "model.safetensors").read_bytes())
+    data[-8:-4] = struct.pack("<I", bits)
+    (tmp_path / "model" / "model.safetensors").write_bytes(data)
+    done = subprocess.run([BINARY, "embed", "--model", tmp_path / "model", "--precision", precision], input=b"why\n",
+                          capture_output=True, timeout=300)
+    assert done.returncode != 0 and done.stdout == b"" and b"no direction" in done.stderr
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16", "int8"])
+def test_odd_texts_are_embedded(encoder, precision):
+    """Empty, one token, the whole window, 512 and 100,000 tokens, not UTF-8."""
+    rows = [b"", b"cat", b"cat " * 254, b"cat " * 100_000, b"\xff\xfe \x80", b"cat " * 510]
+    done = run("embed", "--model", encoder, "--precision", precision, text=b"\n".join(rows) + b"\n")
     got = [json.loads(line) for line in done.stdout.splitlines()]
-    assert b"1 of 5 texts" in done.stderr and b"256 tokens" in done.stderr
+    assert b"2 of 6 texts" in done.stderr and b"256 tokens" in done.stderr
     assert all(abs(sum(x * x for x in row) - 1) < 1e-5 for row in got)
-    assert near(got[2], got[3], 1e-6)  # cut to just the window
+    assert near(got[2], got[3], 1e-6) and got[3] == got[5]  # cut to just the window
 
 
 # ---- model ----

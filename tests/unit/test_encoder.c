@@ -347,6 +347,51 @@ test_odd_texts_are_embedded_or_refused(void **state)
     rp_encoder_close(encoder);
 }
 
+/* Nothing, one token, a window, one token more, 512 and 100,000: in every class a vector of
+ * length 1; what is beyond the window is cut and said to be; windows are counted. */
+static void
+test_texts_of_no_token_to_a_hundred_thousand(void **state)
+{
+    (void)state;
+    enum { WINDOW = 254, DIM = 384, MOST = 100000 };
+    static const struct {
+        size_t tokens, windows; /* without the special ones; 0 windows: too many */
+    } rows[] = { { 0, 1 }, { 1, 1 }, { WINDOW, 1 }, { WINDOW + 1, 2 }, { 510, 3 }, { MOST, 0 } };
+    char *text = malloc(4 * MOST);
+    float *storage = calloc((RP_WINDOWS_MAX + 1) * DIM, sizeof *storage);
+    float vector[DIM], window[DIM] = { 0 };
+    for (size_t i = 0; i < MOST; i++)
+        memcpy(text + 4 * i, "cat ", 4);
+    for (rp_precision class = RP_PRECISION_F32; class <= RP_PRECISION_INT8; class++) {
+        const rp_encoder_options options = { .precision = class };
+        rp_encoder *encoder = NULL;
+        assert_int_equal(rp_encoder_open(need_model(), &options, &encoder, NULL), RP_OK);
+        for (size_t i = 0; i < RP_COUNT(rows); i++) {
+            const rp_str part = { text, 4 * rows[i].tokens };
+            rp_embedding embedding;
+            bool truncated;
+            double length = 0;
+            assert_int_equal(rp_encoder_tokenize(encoder, part, NULL, 0), rows[i].tokens + 2);
+            assert_int_equal(rp_encoder_embed(encoder, &part, 1, vector, &truncated, NULL), RP_OK);
+            assert_int_equal(truncated, rows[i].tokens > WINDOW);
+            for (size_t d = 0; d < DIM; d++)
+                length += (double)vector[d] * vector[d];
+            assert_true(fabs(length - 1) < 1e-5);
+            if (rows[i].tokens == WINDOW)
+                memcpy(window, vector, sizeof window);
+            if (rows[i].tokens >= WINDOW)
+                assert_memory_equal(vector, window, sizeof window); /* the cut text */
+            assert_int_equal(rp_encoder_embed_windows(encoder, part, storage, &embedding, NULL),
+                             rows[i].windows ? RP_OK : RP_ERR_LIMIT);
+            if (rows[i].windows)
+                assert_int_equal(embedding.window_count, rows[i].windows);
+        }
+        rp_encoder_close(encoder);
+    }
+    free(storage);
+    free(text);
+}
+
 static void
 test_the_fingerprint_is_of_the_class_not_the_tier(void **state)
 {
@@ -466,6 +511,7 @@ main(void)
         cmocka_unit_test(test_company_changes_nothing),
         cmocka_unit_test(test_windows_are_the_consecutive_pieces),
         cmocka_unit_test(test_odd_texts_are_embedded_or_refused),
+        cmocka_unit_test(test_texts_of_no_token_to_a_hundred_thousand),
         cmocka_unit_test(test_the_fingerprint_is_of_the_class_not_the_tier),
         cmocka_unit_test(test_threads_share_an_encoder),
     };
