@@ -78,6 +78,9 @@ size_t rp_index_search_exact(rp_index *index, rp_scope scope, const float *query
 size_t rp_index_count(const rp_index *index);
 size_t rp_index_size_bytes(const rp_index *index); /* heap held */
 size_t rp_index_lists(const rp_index *index); /* inverted lists of large scopes; 0: all are flat */
+/* Whether vectors are rotated before their signs are taken, because the model's signs are
+ * unbalanced; known from about 1,000 vectors on. A rotation costs some microseconds a search. */
+bool rp_index_rotates(const rp_index *index);
 
 #ifdef __cplusplus
 }

@@ -93,6 +93,11 @@ retire_chunk(const shape *s, chunk *c, retirer *r)
 void
 rp_signs(const shape *s, const center *of, const float *vector, uint64_t *out)
 {
+    float rotated[RP_DIM_MAX];
+    if (of->rotated) {
+        rp_rotate(vector, s->dim, rotated);
+        vector = rotated;
+    }
     s->kernels->signs(vector, of->mean, s->dim, out);
 }
 
@@ -508,9 +513,15 @@ static void
 take_center(sift *f, const center *of_bits)
 {
     const shape *s = f->shape;
+    float rotated[RP_DIM_MAX];
+    const float *query = f->query;
     f->center = of_bits;
-    rp_signs(s, of_bits, f->query, f->signs);
-    f->query_along = s->kernels->dot(f->query, of_bits->mean, s->dim);
+    if (of_bits->rotated) {
+        rp_rotate(query, s->dim, rotated);
+        query = rotated;
+    }
+    s->kernels->signs(query, of_bits->mean, s->dim, f->signs);
+    f->query_along = s->kernels->dot(query, of_bits->mean, s->dim);
     const float query_square = 1 - 2 * f->query_along + of_bits->square;
     const float other_square = 1 - of_bits->square;
     const float product = query_square * other_square;

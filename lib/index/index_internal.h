@@ -3,6 +3,7 @@
  *     index.c    scopes, ids, readers and when memory may go
  *     flat.c     one list of vectors: add, remove, scan
  *     ivf.c      inverted lists over the vectors of a large scope
+ *     rotate.c   a rotation for models whose sign bits are unbalanced
  *
  * Readers never lock a list. A writer publishes what it added by a release store and
  * unlinks what it removed; memory and slots are used again only when every search
@@ -51,6 +52,7 @@ enum {
 typedef struct center {
     struct center *older;
     float square; /* of the mean's length */
+    bool rotated; /* signs are those of rotated vectors; then so is the mean */
     float mean[]; /* (dim) */
 } center;
 
@@ -65,6 +67,10 @@ typedef struct shape {
     bool originals;      /* f32 vectors are kept */
     const center *center; /* newest; never NULL when sieve. Writer only. */
 } shape;
+
+/* ---- rotate.c ---------------------------------------------------------------- */
+
+void rp_rotate(const float *vector, size_t dim, float *out); /* (dim), another array */
 
 /* ---- flat.c ------------------------------------------------------------------ */
 
@@ -193,6 +199,9 @@ void rp_ivf_hidden(ivf *lists, const flat *list, const shape *shape, retirer *re
                    uint32_t slot);
 /* A bounded part of what is due: training, listing what is there, splitting. */
 void rp_ivf_step(ivf *lists, flat *list, const shape *shape, retirer *retirer);
+/* New lists that take the place of these, or NULL. The caller owns them, puts them where
+ * searches find them and clears the old ones. */
+ivf *rp_ivf_successor(ivf *lists);
 size_t rp_ivf_count(const ivf *lists); /* lists that searches go through */
 void rp_ivf_clear(ivf *lists, const shape *shape, retirer *retirer); /* retires all */
 /* Sift the lists nearest to the query, `live` vectors being in all. Returns false: they

@@ -7,6 +7,10 @@
  * publishes them with one store and drops the bits of the flat chunks, which nobody
  * reads any more. Searches go through the flat list until then.
  *
+ * Lists that grow are split, empty ones dropped. When many have become small, or as many
+ * vectors were added as were there when the centroids were trained, a successor is made
+ * in the same way from what is there now, while searches go on through the old lists.
+ *
  * Lists and the table of them are replaced, never moved; a search keeps the table it
  * began with. So no search meets a vector twice, or misses one that was there all along
  * in a list it looks at. */
@@ -24,8 +28,12 @@ enum {
     SAMPLES_PER_LIST = 64, /* that centroids are trained on */
     ROUNDS = 8,            /* of k-means; a guess */
     RUN = 64,              /* centroids compared in one call */
-    STEP_SAMPLES = 64,     /* trained on with one added vector: a guess: some 200 us of work */
-    STEP_VECTORS = 16,     /* trained on or listed with one added vector: a guess: some 50 us of work */
+    STEP_WORK = 32768,     /* centroids compared in training with one change: a guess: some 200 us */
+    STEP_VECTORS = 16,     /* listed with one change, a guess; with many lists fewer, but */
+    STEP_VECTORS_MIN = 4,
+    EMPTY_SLOTS = 16,      /* passed over instead of listing one vector */
+    LISTS_MANY = 4,        /* times as many lists as would be made now are merged; a guess */
+    ADDED_MANY = 1,        /* times as many added as there were: train again; a guess */
     SPLIT_ROUNDS = 4,
     SPLIT_SHARE = 8,       /* each half has more than one in so many; a guess */
     PROBE_SHARE = 32,      /* a search looks at one in so many vectors at least: 64 misses .5 %
@@ -72,6 +80,9 @@ struct ivf {
     phase phase;
     uint32_t cursor, round;
     uint32_t slot_count, sample_count; /* when training began */
+    uint32_t trained_live;     /* vectors then */
+    uint64_t added;            /* since */
+    ivf *successor;            /* owned; NULL: none is being made */
     table *trained;            /* centroids of this round; NULL after training */
     double *sums;              /* (list_count, dim), owned, the same */
     uint32_t *members;         /* (list_count) of a centroid in this round, owned, the same */
@@ -495,6 +506,18 @@ sample_slot(const ivf *lists, uint32_t number)
     return (uint32_t)((uint64_t)number * lists->slot_count / lists->sample_count);
 }
 
+/* The slot itself, or the next one with a vector that was not removed. */
+static uint32_t
+live_slot(const flat *flat_list, const shape *s, uint32_t slot, uint32_t slot_count)
+{
+    for (uint32_t i = 0; i < slot_count; i++) {
+        const uint32_t at = (uint32_t)(((uint64_t)slot + i) % slot_count);
+        if (rp_flat_id(flat_list, s, at))
+            return at;
+    }
+    return slot; /* all were removed: any start will do */
+}
+
 static void
 free_training(ivf *lists, const shape *s, retirer *r)
 {
@@ -514,15 +537,22 @@ free_training(ivf *lists, const shape *s, retirer *r)
 static void
 train_on(ivf *lists, const flat *flat_list, const shape *s, uint32_t slot)
 {
-    if (rp_flat_id(flat_list, s, slot) == 0)
-        return;
     float vector[RP_DIM_MAX], likeness;
-    rp_flat_vector(flat_list, s, slot, vector);
+    rp_flat_vector(flat_list, s, live_slot(flat_list, s, slot, lists->slot_count), vector);
     const uint32_t best = nearest_list(lists->trained, s, vector, &likeness);
     lists->members[best]++;
     double *sums = lists->sums + (size_t)best * s->dim;
     for (size_t i = 0; i < s->dim; i++)
         sums[i] += vector[i];
+}
+
+/* Where centroid `number` begins: a different vector each time it is asked. */
+static uint32_t
+start_slot(const ivf *lists, const flat *flat_list, const shape *s, uint32_t number, uint32_t time)
+{
+    const uint64_t each = lists->sample_count / lists->list_count;
+    const uint32_t sample = (uint32_t)((number * each + time) % lists->sample_count);
+    return live_slot(flat_list, s, sample_slot(lists, sample), lists->slot_count);
 }
 
 /* New centroids; one that has no members begins anew at some sample. */
@@ -534,9 +564,7 @@ end_round(ivf *lists, const flat *flat_list, const shape *s)
         if (lists->members[i])
             normalize(lists->sums + (size_t)i * s->dim, s->dim, centroid);
         else
-            rp_flat_vector(flat_list, s,
-                           sample_slot(lists, (i * SAMPLES_PER_LIST + lists->round + 1) %
-                                                  lists->sample_count), centroid);
+            rp_flat_vector(flat_list, s, start_slot(lists, flat_list, s, i, lists->round + 1), centroid);
         set_centroid(lists->trained, s, i, centroid);
     }
     memset(lists->sums, 0, lists->list_count * s->dim * sizeof *lists->sums);
@@ -548,7 +576,8 @@ end_round(ivf *lists, const flat *flat_list, const shape *s)
 static void
 train(ivf *lists, const flat *flat_list, const shape *s, retirer *r)
 {
-    for (int i = 0; i < STEP_SAMPLES && lists->cursor < lists->sample_count; i++)
+    const uint32_t step = STEP_WORK / lists->list_count + 1;
+    for (uint32_t i = 0; i < step && lists->cursor < lists->sample_count; i++)
         train_on(lists, flat_list, s, sample_slot(lists, lists->cursor++));
     if (lists->cursor < lists->sample_count)
         return;
@@ -581,7 +610,8 @@ rp_ivf_new(const flat *list, const shape *s, retirer *r, size_t list_max)
         return NULL;
     made->list_max = (uint32_t)list_max;
     made->slot_count = rp_flat_slots(list);
-    made->list_count = RP_MIN((uint32_t)list_max, made->slot_count / LIST_TARGET + 1);
+    made->trained_live = atomic_load_explicit(&list->live, memory_order_relaxed);
+    made->list_count = RP_MIN((uint32_t)list_max, made->trained_live / LIST_TARGET + 1);
     made->sample_count = RP_MIN(made->list_count * SAMPLES_PER_LIST, made->slot_count);
     made->trained = make_table(s, made->list_count, r);
     made->sums = calloc(made->list_count, s->dim * sizeof *made->sums);
@@ -600,8 +630,8 @@ rp_ivf_new(const flat *list, const shape *s, retirer *r, size_t list_max)
     *r->size_bytes += sizeof *made + list_max * sizeof *made->ranks +
                       made->list_count * (s->dim * sizeof(double) + sizeof(uint32_t));
     float start[RP_DIM_MAX];
-    for (uint32_t i = 0; i < made->list_count; i++) { /* a hidden slot's vector is a start too */
-        rp_flat_vector(list, s, sample_slot(made, i * (made->sample_count / made->list_count)), start);
+    for (uint32_t i = 0; i < made->list_count; i++) {
+        rp_flat_vector(list, s, start_slot(made, list, s, i, 0), start);
         set_centroid(made->trained, s, i, start);
     }
     return made;
@@ -648,8 +678,8 @@ put_nearest(ivf *lists, const shape *s, retirer *r, uint32_t slot, const float *
     return number;
 }
 
-bool
-rp_ivf_added(ivf *lists, const flat *flat_list, const shape *s, retirer *r, uint32_t slot,
+static bool
+put_added(ivf *lists, const flat *flat_list, const shape *s, retirer *r, uint32_t slot,
              const float *vector)
 {
     /* What lies before the cursor must be listed; what lies behind it will be. */
@@ -667,6 +697,25 @@ rp_ivf_added(ivf *lists, const flat *flat_list, const shape *s, retirer *r, uint
     return true;
 }
 
+static void
+give_up_successor(ivf *lists, const shape *s, retirer *r)
+{
+    rp_ivf_clear(lists->successor, s, r);
+    lists->successor = NULL;
+}
+
+bool
+rp_ivf_added(ivf *lists, const flat *flat_list, const shape *s, retirer *r, uint32_t slot,
+             const float *vector)
+{
+    if (!put_added(lists, flat_list, s, r, slot, vector))
+        return false;
+    lists->added++;
+    if (lists->successor && !put_added(lists->successor, flat_list, s, r, slot, vector))
+        give_up_successor(lists, s, r); /* it is only an improvement */
+    return true;
+}
+
 /* Where a list keeps a slot, or SLOT_NONE. */
 static uint32_t
 place_in(const inverted *list, const shape *s, uint32_t slot)
@@ -677,8 +726,8 @@ place_in(const inverted *list, const shape *s, uint32_t slot)
     return SLOT_NONE;
 }
 
-void
-rp_ivf_hidden(ivf *lists, const flat *flat_list, const shape *s, retirer *r, uint32_t slot)
+static void
+take_hidden(ivf *lists, const flat *flat_list, const shape *s, retirer *r, uint32_t slot)
 {
     if (lists->phase == PHASE_TRAIN || (lists->phase == PHASE_LIST && slot >= lists->cursor))
         return;
@@ -700,15 +749,26 @@ rp_ivf_hidden(ivf *lists, const flat *flat_list, const shape *s, retirer *r, uin
     }
 }
 
+void
+rp_ivf_hidden(ivf *lists, const flat *flat_list, const shape *s, retirer *r, uint32_t slot)
+{
+    take_hidden(lists, flat_list, s, r, slot);
+    if (lists->successor)
+        take_hidden(lists->successor, flat_list, s, r, slot);
+}
+
 /* List what was there before the lists; at the end they can be searched. */
 static void
 list_some(ivf *lists, const flat *flat_list, const shape *s, retirer *r)
 {
     float vector[RP_DIM_MAX + CODE_PAD];
     const uint32_t slot_count = rp_flat_slots(flat_list);
-    for (int i = 0; i < STEP_VECTORS && lists->cursor < slot_count; i++) {
+    const uint32_t some = RP_MIN((uint32_t)STEP_VECTORS,
+                                 RP_MAX((uint32_t)STEP_VECTORS_MIN, STEP_WORK / lists->now->count));
+    for (uint32_t work = 0; work < some * EMPTY_SLOTS && lists->cursor < slot_count; work++) {
         const uint32_t slot = lists->cursor;
         if (rp_flat_id(flat_list, s, slot)) {
+            work += EMPTY_SLOTS - 1;
             read_padded(flat_list, s, slot, vector);
             const int64_t number = put_nearest(lists, s, r, slot, vector);
             if (number < 0)
@@ -727,8 +787,8 @@ list_some(ivf *lists, const flat *flat_list, const shape *s, retirer *r)
     lists->phase = PHASE_BARE;
 }
 
-void
-rp_ivf_step(ivf *lists, flat *flat_list, const shape *s, retirer *r)
+static void
+step(ivf *lists, flat *flat_list, const shape *s, retirer *r)
 {
     if (lists->phase == PHASE_TRAIN)
         train(lists, flat_list, s, r);
@@ -736,6 +796,34 @@ rp_ivf_step(ivf *lists, flat *flat_list, const shape *s, retirer *r)
         list_some(lists, flat_list, s, r);
     else if (lists->phase == PHASE_BARE && !rp_flat_bare(flat_list, s, r, lists->cursor++))
         lists->phase = PHASE_READY;
+}
+
+/* Whether lists made from what is there now would be much better. */
+static bool
+is_outdated(const ivf *lists, const flat *flat_list)
+{
+    const uint32_t live = atomic_load_explicit(&flat_list->live, memory_order_relaxed);
+    return lists->phase == PHASE_READY &&
+           (lists->added / ADDED_MANY > lists->trained_live ||
+            lists->now->count / LISTS_MANY > live / LIST_TARGET + 1);
+}
+
+void
+rp_ivf_step(ivf *lists, flat *flat_list, const shape *s, retirer *r)
+{
+    if (!lists->successor && is_outdated(lists, flat_list))
+        lists->successor = rp_ivf_new(flat_list, s, r, lists->list_max); /* or at the next change */
+    step(lists->successor ? lists->successor : lists, flat_list, s, r);
+}
+
+ivf *
+rp_ivf_successor(ivf *lists)
+{
+    ivf *made = lists->successor;
+    if (!made || made->phase < PHASE_BARE)
+        return NULL;
+    lists->successor = NULL;
+    return made;
 }
 
 size_t
@@ -748,6 +836,8 @@ rp_ivf_count(const ivf *lists)
 void
 rp_ivf_clear(ivf *lists, const shape *s, retirer *r)
 {
+    if (lists->successor)
+        give_up_successor(lists, s, r);
     free_training(lists, s, r);
     for (uint32_t i = 0; lists->now && i < lists->now->count; i++)
         retire_inverted(list_at(lists->now, i), s, r);

@@ -5,6 +5,7 @@
  * additions, removals and searches is replayed on a plain array, the oracle; the
  * seed is fixed and printed. */
 #include "base/random.h"
+#include "index/index_internal.h"
 #include "math/scan.h"
 #include "test_support.h"
 
@@ -202,6 +203,109 @@ test_a_large_scope_finds_the_nearest_and_nothing_removed(void **state)
     check_large_scope(false, 1e-5f); /* 384 products in another order */
     check_large_scope(true, 4e-3f);  /* codes: half a step of 1/127 of the largest number,
                                         384 independent errors, five deviations */
+}
+
+/* Numbers that are 0 for most vectors, as behind a rectifier: after centring a few of the signs
+ * are set, so that two vectors agree in most whatever their angle. */
+static void
+draw_rectified(rp_random *random, uint64_t topic, float *out)
+{
+    rp_random of_topic;
+    rp_random_init(&of_topic, topic);
+    double sum = 0;
+    for (size_t i = 0; i < BIG_DIM; i++) {
+        const double x = rp_random_normal(&of_topic) + 0.5 * rp_random_normal(random) - 2.2;
+        out[i] = (float)RP_MAX(x, 0.0);
+        sum += (double)out[i] * out[i];
+    }
+    for (size_t i = 0; i < BIG_DIM; i++)
+        out[i] = (float)(out[i] / sqrt(sum));
+}
+
+/* How unequal the signs of a number are after centring, on average over all numbers. */
+static double
+imbalance_of(const float *vectors, size_t count)
+{
+    double sum = 0;
+    for (size_t i = 0; i < BIG_DIM; i++) {
+        double mean = 0, above = 0;
+        for (size_t v = 0; v < count; v++)
+            mean += vectors[v * BIG_DIM + i] / (double)count;
+        for (size_t v = 0; v < count; v++)
+            above += vectors[v * BIG_DIM + i] > mean;
+        sum += fabs(2 * above / (double)count - 1);
+    }
+    return sum / BIG_DIM;
+}
+
+static void
+test_a_rotation_keeps_angles_and_balances_signs(void **state)
+{
+    (void)state;
+    enum { COUNT = 1000 };
+    rp_random random;
+    rp_random_init(&random, 20260109);
+    float *plain = malloc(COUNT * BIG_DIM * sizeof *plain), *rotated = malloc(COUNT * BIG_DIM * sizeof *plain);
+    assert_true(plain && rotated);
+    for (size_t i = 0; i < COUNT; i++) {
+        draw_rectified(&random, i, plain + i * BIG_DIM);
+        rp_rotate(plain + i * BIG_DIM, BIG_DIM, rotated + i * BIG_DIM);
+        const size_t other = rp_random_below(&random, i + 1);
+        assert_true(fabsf(exact_similarity(plain + i * BIG_DIM, plain + other * BIG_DIM) -
+                          exact_similarity(rotated + i * BIG_DIM, rotated + other * BIG_DIM)) < 1e-5f);
+    }
+    const double before = imbalance_of(plain, COUNT), after = imbalance_of(rotated, COUNT);
+    print_message("imbalance %.2f, rotated %.2f\n", before, after);
+    assert_true(before > 0.5 && after < 0.1);
+    free(plain);
+    free(rotated);
+    for (size_t dim = 1; dim < 70; dim++) { /* any dim, nothing beside it */
+        float x[70], length = 0, turned_length = 0;
+        for (size_t i = 0; i < dim; i++) {
+            x[i] = (float)rp_random_normal(&random);
+            length += x[i] * x[i];
+        }
+        float *turned = malloc(dim * sizeof *turned); /* as long as the sanitizer thinks */
+        assert_non_null(turned);
+        rp_rotate(x, dim, turned);
+        for (size_t i = 0; i < dim; i++)
+            turned_length += turned[i] * turned[i];
+        assert_true(fabsf(length - turned_length) < 1e-4f * length);
+        free(turned);
+    }
+}
+
+static void
+test_unbalanced_signs_are_balanced_by_a_rotation(void **state)
+{
+    (void)state;
+    rp_random random;
+    rp_random_init(&random, 20260108);
+    rp_index *rectified, *ordinary;
+    const rp_index_options options = { .dim = BIG_DIM, .count_max = BIG_COUNT, .searchers_max = 1 };
+    assert_int_equal(rp_index_new(&options, &rectified), RP_OK);
+    assert_int_equal(rp_index_new(&options, &ordinary), RP_OK);
+    float vector[BIG_DIM];
+    for (size_t i = 0; i < BIG_COUNT; i++) {
+        draw_rectified(&random, 1000 + rp_random_below(&random, BIG_TOPICS), vector);
+        assert_int_equal(rp_index_add(rectified, scope_of(3), i + 1, vector), RP_OK);
+        draw_clustered(&random, 1000 + rp_random_below(&random, BIG_TOPICS), BIG_DIM, vector);
+        assert_int_equal(rp_index_add(ordinary, scope_of(3), i + 1, vector), RP_OK);
+    }
+    assert_true(rp_index_rotates(rectified));
+    assert_false(rp_index_rotates(ordinary)); /* what balanced signs need not pay for */
+    size_t right = 0;
+    for (size_t q = 0; q < 200; q++) {
+        rp_neighbor near, exact;
+        draw_rectified(&random, 1000 + rp_random_below(&random, BIG_TOPICS), vector);
+        assert_int_equal(rp_index_search(rectified, scope_of(3), vector, 1, &near), 1);
+        assert_int_equal(rp_index_search_exact(rectified, scope_of(3), vector, 1, &exact), 1);
+        right += near.id == exact.id;
+    }
+    print_message("%zu of 200 found\n", right);
+    assert_true(right >= 195);
+    rp_index_free(rectified);
+    rp_index_free(ordinary);
 }
 
 static void
@@ -408,6 +512,7 @@ test_searches_together_find_what_each_finds_alone(void **state)
 typedef struct search_load {
     rp_index *index;
     const float *query;
+    _Atomic bool *done; /* NULL: after a number of searches */
 } search_load;
 
 static void *
@@ -434,7 +539,7 @@ test_searches_go_on_while_entries_come_and_go(void **state)
     float query[DIM], other[DIM];
     draw_unit(&random, query);
     assert_int_equal(rp_index_add(index, scope_of(1), 1, query), RP_OK);
-    search_load load = { index, query };
+    search_load load = { index, query, NULL };
     pthread_t threads[2];
     for (int i = 0; i < 2; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, search_many_times, &load), 0);
@@ -649,12 +754,119 @@ test_searches_find_what_stays_while_lists_are_made_and_split(void **state)
     free(rows);
 }
 
+/* Most of a scope goes, and others come that are about something else: its many small lists
+ * are merged and trained again; nothing is lost, memory does not grow, and near neighbors are
+ * found as before. What is found also hangs on the order in which slots are used again, so that
+ * recall is counted without searches beside it, and searches beside it are a test of their own. */
+enum { CHURN_COUNT = 16000, CHURN_DIM = 128, CHURN_TOPICS = 600 };
+
+static size_t
+count_found(rp_index *index, rp_random *random, const float *vectors, uint64_t first_topic)
+{
+    size_t right = 0;
+    for (size_t q = 0; q < 200; q++) {
+        float query[CHURN_DIM];
+        draw_clustered(random, first_topic + rp_random_below(random, CHURN_TOPICS), CHURN_DIM, query);
+        rp_neighbor near, exact;
+        assert_int_equal(rp_index_search(index, scope_of(1), query, 1, &near), 1);
+        assert_int_equal(rp_index_search_exact(index, scope_of(1), query, 1, &exact), 1);
+        assert_true(exact.similarity > 0.7f); /* its topic is there */
+        right += near.similarity > exact.similarity - 0.01f; /* phrasings lie that close */
+        /* An id tells the row that the vector lies in. */
+        float dot = 0;
+        for (size_t i = 0; i < CHURN_DIM; i++)
+            dot += query[i] * vectors[(near.id % CHURN_COUNT) * CHURN_DIM + i];
+        assert_true(fabsf(dot - near.similarity) < 1e-5f);
+    }
+    return right;
+}
+
+static void
+fill_churned(rp_index *index, rp_random *random, float *vectors, uint64_t first_topic, size_t from,
+             rp_entry_id first_id)
+{
+    for (size_t i = from; i < CHURN_COUNT; i++) {
+        float *vector = vectors + i * CHURN_DIM;
+        draw_clustered(random, first_topic + rp_random_below(random, CHURN_TOPICS), CHURN_DIM, vector);
+        assert_int_equal(rp_index_add(index, scope_of(1), first_id + i, vector), RP_OK);
+    }
+}
+
+static void *
+search_the_churned(void *context)
+{
+    const search_load *load = context;
+    do {
+        rp_neighbor got[1];
+        assert_int_equal(rp_index_search(load->index, scope_of(1), load->query, 1, got), 1);
+        assert_true(got[0].id >= CHURN_COUNT && got[0].id < 3 * CHURN_COUNT);
+    } while (!atomic_load(load->done));
+    return NULL;
+}
+
+static void
+churn(bool searched)
+{
+    enum { LEFT = CHURN_COUNT / 10 };
+    rp_random random;
+    rp_random_init(&random, 20260107);
+    float *vectors = malloc((size_t)CHURN_COUNT * CHURN_DIM * sizeof *vectors);
+    assert_non_null(vectors);
+    rp_index *index;
+    const rp_index_options options = { .dim = CHURN_DIM, .count_max = CHURN_COUNT,
+                                       .searchers_max = 2, .lists_from = 2048 };
+    assert_int_equal(rp_index_new(&options, &index), RP_OK);
+    fill_churned(index, &random, vectors, 50000, 0, CHURN_COUNT);
+    const size_t lists_full = rp_index_lists(index), size_full = rp_index_size_bytes(index);
+    const size_t right_full = count_found(index, &random, vectors, 50000);
+
+    _Atomic bool done = false;
+    search_load load = { index, vectors, &done };
+    pthread_t thread;
+    if (searched)
+        assert_int_equal(pthread_create(&thread, NULL, search_the_churned, &load), 0);
+    for (size_t i = LEFT; i < CHURN_COUNT; i++)
+        assert_true(rp_index_remove(index, CHURN_COUNT + i));
+    const size_t lists_few = rp_index_lists(index);
+    /* Entries of other topics, more than there were when lists were trained last. */
+    fill_churned(index, &random, vectors, 60000, LEFT, 2 * CHURN_COUNT);
+    atomic_store(&done, true);
+    if (searched)
+        pthread_join(thread, NULL);
+    const size_t lists_again = rp_index_lists(index), size_again = rp_index_size_bytes(index);
+    const size_t right_again = count_found(index, &random, vectors, 60000);
+    print_message("%zu lists, %zu after nine of ten went, %zu after others came; %zu and %zu KB; "
+                  "%zu and %zu of 200 found\n", lists_full, lists_few, lists_again, size_full >> 10,
+                  size_again >> 10, right_full, right_again);
+    assert_true(lists_few * 2 < lists_full && lists_again > lists_few);
+    assert_true(searched || size_again < size_full + size_full / 16);
+    assert_true(searched || (right_full >= 185 && right_again >= 185));
+    rp_index_free(index);
+    free(vectors);
+}
+
+static void
+test_lists_are_merged_and_trained_again_when_most_entries_are_others(void **state)
+{
+    (void)state;
+    churn(false);
+}
+
+static void
+test_searches_go_on_while_lists_are_merged_and_trained_again(void **state)
+{
+    (void)state;
+    churn(true);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_random_life_equals_exact_search),
         cmocka_unit_test(test_a_large_scope_finds_the_nearest_and_nothing_removed),
+        cmocka_unit_test(test_a_rotation_keeps_angles_and_balances_signs),
+        cmocka_unit_test(test_unbalanced_signs_are_balanced_by_a_rotation),
         cmocka_unit_test(test_every_kernel_tier_agrees_with_the_plain_one),
         cmocka_unit_test(test_scopes_of_one_entry_stay_small),
         cmocka_unit_test(test_bad_vectors_and_limits_are_refused),
@@ -663,6 +875,8 @@ main(void)
         cmocka_unit_test(test_searches_go_on_while_entries_come_and_go),
         cmocka_unit_test(test_lists_lose_nothing_while_they_are_made_and_split_and_dropped),
         cmocka_unit_test(test_searches_find_what_stays_while_lists_are_made_and_split),
+        cmocka_unit_test(test_lists_are_merged_and_trained_again_when_most_entries_are_others),
+        cmocka_unit_test(test_searches_go_on_while_lists_are_merged_and_trained_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
