@@ -1047,6 +1047,24 @@ test_feedback_is_written_down_and_a_wrong_answer_goes(void **state)
                      RP_ERR_NOT_FOUND);
 }
 
+/* Who says it twice has said it once; the next look-up can be judged again. */
+static void
+test_a_look_up_is_judged_once(void **state)
+{
+    fixture *f = *state;
+    char entry[33];
+    rp_cache_stats stats;
+    put_request(f, ask("alice", question), "click reset", entry);
+    for (uint64_t look_ups = 1; look_ups <= 2; look_ups++) {
+        expect(f, ask("alice", paraphrase), "semantic", "click reset");
+        for (int i = 0; i < 3; i++)
+            assert_int_equal(rp_cache_feedback(f->cache, RP_STR("alice"), rp_str_of(entry), true, NULL),
+                             RP_OK);
+        rp_cache_stats_get(f->cache, &stats);
+        assert_int_equal(stats.outcomes_right, look_ups);
+    }
+}
+
 static void
 test_a_miss_teaches_what_its_reply_shows(void **state)
 {
@@ -1723,6 +1741,7 @@ main(void)
         T(test_what_is_invalidated_is_gone_from_both_tiers),
         T(test_a_flush_of_one_tenant_leaves_the_others),
         T(test_feedback_is_written_down_and_a_wrong_answer_goes),
+        T(test_a_look_up_is_judged_once),
         T(test_a_miss_teaches_what_its_reply_shows),
         cmocka_unit_test(test_an_outcome_survives_its_bytes_and_damage_is_seen),
         T(test_what_a_policy_learned_outlives_the_process),

@@ -402,6 +402,28 @@ test_a_late_reply_is_never_kept_with_the_old_vector(void **state)
     expect(f, capital_again, "hit", "semantic");
 }
 
+/* What was decided with the old similarities is not told to a policy that now sees others. */
+static void
+test_feedback_after_an_exchange_teaches_nothing_of_before(void **state)
+{
+    fixture *f = *state;
+    const rp_cache_request request = { .tenant = RP_STR("t"), .prompt = rp_str_of(question) };
+    char entry[33];
+    rp_cache_stats stats;
+    assert_int_equal(rp_cache_store(f->cache, &request, RP_STR("click reset"), NULL, entry, NULL),
+                     RP_OK);
+    expect(f, paraphrase, "hit", "semantic");
+    exchange(f, &f->second);
+    wait_until_renewed(f);
+    assert_int_equal(rp_cache_feedback(f->cache, RP_STR("t"), rp_str_of(entry), true, NULL), RP_OK);
+    rp_cache_stats_get(f->cache, &stats);
+    assert_int_equal(stats.outcomes_right, 0);
+    expect(f, paraphrase, "hit", "semantic");
+    assert_int_equal(rp_cache_feedback(f->cache, RP_STR("t"), rp_str_of(entry), true, NULL), RP_OK);
+    rp_cache_stats_get(f->cache, &stats);
+    assert_int_equal(stats.outcomes_right, 1);
+}
+
 /* An entry of several windows that is in memory has its old vectors there. */
 static void
 test_windows_in_memory_are_not_compared_with_those_of_another_encoder(void **state)
@@ -704,6 +726,7 @@ main(void)
         ROW(test_what_has_begun_ends_with_the_encoder_it_began_with),
         ROW(test_queries_that_are_searched_together_find_what_each_finds_alone),
         ROW(test_a_late_reply_is_never_kept_with_the_old_vector),
+        ROW(test_feedback_after_an_exchange_teaches_nothing_of_before),
         ROW(test_windows_in_memory_are_not_compared_with_those_of_another_encoder),
         ROW(test_an_encoder_that_cannot_be_used_changes_nothing),
         ROW(test_a_start_goes_on_where_the_background_was_cut_off),
