@@ -7,7 +7,7 @@
  * publishes them with one store and drops the bits of the flat chunks, which nobody
  * reads any more. Searches go through the flat list until then.
  *
- * Lists that grow are split, empty ones dropped. When many have become small, or as many
+ * Lists that grow are split, empty ones dropped. When many have become small, or twice as many
  * vectors were added as were there when the centroids were trained, a successor is made
  * in the same way from what is there now, while searches go on through the old lists.
  *
@@ -23,8 +23,10 @@
 #include <string.h>
 
 enum {
-    LIST_TARGET = 192,     /* vectors in a list when lists are first made */
-    LIST_MAX = 512,        /* vectors in a list before it is split */
+    LIST_TARGET = 192,     /* vectors in a list when lists are made, up to */
+    TARGET_LIVE = 100000,  /* so many vectors; lists then grow with the root of their number, for
+                              training takes time by the square of the lists. A guess. */
+    SPLIT_TIMES = 3,       /* as many vectors as a list should have are split; a guess */
     SAMPLES_PER_LIST = 64, /* that centroids are trained on */
     ROUNDS = 8,            /* of k-means; a guess */
     RUN = 64,              /* centroids compared in one call */
@@ -33,7 +35,7 @@ enum {
     STEP_VECTORS_MIN = 4,
     EMPTY_SLOTS = 16,      /* passed over instead of listing one vector */
     LISTS_MANY = 4,        /* times as many lists as would be made now are merged; a guess */
-    ADDED_MANY = 1,        /* times as many added as there were: train again; a guess */
+    ADDED_MANY = 2,        /* times as many added as there were: train again; a guess */
     SPLIT_ROUNDS = 4,
     SPLIT_SHARE = 8,       /* each half has more than one in so many; a guess */
     PROBE_SHARE = 32,      /* a search looks at one in so many vectors at least: 64 misses .5 %
@@ -81,6 +83,7 @@ struct ivf {
     uint32_t cursor, round;
     uint32_t slot_count, sample_count; /* when training began */
     uint32_t trained_live;     /* vectors then */
+    uint32_t split_at;         /* live vectors of a list that are too many */
     uint64_t added;            /* since */
     ivf *successor;            /* owned; NULL: none is being made */
     table *trained;            /* centroids of this round; NULL after training */
@@ -126,7 +129,7 @@ make_inverted(const shape *s, uint32_t count, retirer *r)
         return NULL;
     memset(made, 0, size);
     made->capacity = capacity;
-    made->split_at = LIST_MAX;
+    made->split_at = UINT32_MAX; /* until it is known whose it will be */
     made->center = s->center;
     for (uint32_t i = 0; i < capacity; i++)
         atomic_init(&slots_of(made, s)[i], SLOT_NONE);
@@ -435,7 +438,7 @@ publish_halves(ivf *lists, const shape *s, retirer *r, uint32_t number, inverted
     return true;
 }
 
-/* Bounded work: a list of LIST_MAX vectors, or one that has doubled since. */
+/* Bounded work: a list of split_at vectors, or one that has doubled since. */
 static void
 split(ivf *lists, const flat *flat_list, const shape *s, retirer *r, uint32_t number)
 {
@@ -459,6 +462,8 @@ split(ivf *lists, const flat *flat_list, const shape *s, retirer *r, uint32_t nu
         halves[1] = make_inverted(s, second_count, r);
     }
     bool done = halves[0] && halves[1];
+    for (int side = 0; done && side < 2; side++)
+        halves[side]->split_at = lists->split_at;
     for (uint32_t place = 0; done && place < count_of(old); place++) {
         const uint32_t slot = slot_at(old, s, place);
         if (slot == SLOT_NONE)
@@ -602,6 +607,14 @@ rp_ivf_list_max(size_t count_max, size_t lists_from)
     return count_max < lists_from ? 0 : count_max / (LIST_TARGET / 2) + 2;
 }
 
+/* Lists that so many vectors should have. */
+static uint32_t
+lists_wanted(uint32_t live)
+{
+    const double growth = live > TARGET_LIVE ? sqrt((double)TARGET_LIVE / live) : 1;
+    return (uint32_t)(live * growth / LIST_TARGET) + 1;
+}
+
 ivf *
 rp_ivf_new(const flat *list, const shape *s, retirer *r, size_t list_max)
 {
@@ -611,7 +624,8 @@ rp_ivf_new(const flat *list, const shape *s, retirer *r, size_t list_max)
     made->list_max = (uint32_t)list_max;
     made->slot_count = rp_flat_slots(list);
     made->trained_live = atomic_load_explicit(&list->live, memory_order_relaxed);
-    made->list_count = RP_MIN((uint32_t)list_max, made->trained_live / LIST_TARGET + 1);
+    made->list_count = RP_MIN((uint32_t)list_max, lists_wanted(made->trained_live));
+    made->split_at = SPLIT_TIMES * RP_MAX((uint32_t)LIST_TARGET, made->trained_live / made->list_count);
     made->sample_count = RP_MIN(made->list_count * SAMPLES_PER_LIST, made->slot_count);
     made->trained = make_table(s, made->list_count, r);
     made->sums = calloc(made->list_count, s->dim * sizeof *made->sums);
@@ -645,6 +659,7 @@ grow_list(ivf *lists, const shape *s, retirer *r, uint32_t number)
     inverted *made = make_inverted(s, old ? count_of(old) : 0, r);
     if (!made)
         return false;
+    made->split_at = lists->split_at;
     if (old) {
         const uint32_t count = count_of(old);
         made->center = old->center;
@@ -805,7 +820,7 @@ is_outdated(const ivf *lists, const flat *flat_list)
     const uint32_t live = atomic_load_explicit(&flat_list->live, memory_order_relaxed);
     return lists->phase == PHASE_READY &&
            (lists->added / ADDED_MANY > lists->trained_live ||
-            lists->now->count / LISTS_MANY > live / LIST_TARGET + 1);
+            lists->now->count / LISTS_MANY > lists_wanted(live));
 }
 
 void
