@@ -3,8 +3,8 @@
  *
  * Queries are vectors that the index does not hold. Times are CPU times of this
  * thread, the least of several rounds over all queries; recall is against the exact
- * scan. The limit is the time to read the sign bits once at the speed with which this
- * core reads a block of memory of that size. */
+ * scan. The limit of a flat search is the time in which the sieve reads the first half of
+ * all sign bits when nothing passes: what remains when all else costs nothing. */
 #include "tools/command.h"
 
 #include "base/bytes.h"
@@ -24,7 +24,7 @@ typedef struct bench_options {
     const char *vectors; /* .npy, or NULL: made ones */
     size_t counts[8];
     size_t count_count, query_count, dim, rounds, lists_from;
-    bool json, without_originals;
+    bool json, without_originals, all_tiers;
 } bench_options;
 
 typedef struct bench_row {
@@ -56,30 +56,30 @@ make_vectors(size_t count, size_t dim)
     return out;
 }
 
-/* Nanoseconds to read `size` bytes once, at best of several tries. */
+/* Nanoseconds in which the sieve reads the first half of the signs of `count` vectors and
+ * lets none pass, at best of several tries. */
 static double
-measure_read_ns(size_t size)
+measure_sieve_ns(size_t count, size_t dim)
 {
-    uint64_t *block = aligned_alloc(64, (size + 63) / 64 * 64);
-    if (!block)
+    const size_t words = (dim + 127) / 128, blocks = (count + RP_SCAN_GROUP - 1) / RP_SCAN_GROUP;
+    const size_t size = blocks * words * RP_SCAN_GROUP * sizeof(uint64_t);
+    uint64_t *bits = aligned_alloc(64, size), signs[RP_DIM_MAX / 64] = { 0 };
+    if (!bits)
         return NAN;
-    memset(block, 1, size);
+    memset(bits, 0x55, size);
+    const rp_sieve_query none = { signs, words, words, 0, 0 };
     double best = INFINITY;
-    volatile uint64_t sink = 0;
     for (int round = 0; round < 9; round++) {
         const size_t repeats = RP_MAX((size_t)1, ((size_t)64 << 20) / size);
         const int64_t start = rp_thread_cpu_ns();
         for (size_t r = 0; r < repeats; r++) {
-            uint64_t sums[16] = { 0 };
-            for (size_t i = 0; i + 16 <= size / 8; i += 16)
-                for (size_t j = 0; j < 16; j++)
-                    sums[j] |= block[i + j];
-            for (size_t j = 0; j < 16; j++)
-                sink += sums[j];
+            rp_sieve_hit hits[RP_SCAN_GROUP];
+            size_t done;
+            rp_scan_best()->sieve(bits, bits, blocks, &none, 0, hits, RP_COUNT(hits), &done);
         }
         best = fmin(best, (double)(rp_thread_cpu_ns() - start) / (double)repeats);
     }
-    free(block);
+    free(bits);
     return best;
 }
 
@@ -198,7 +198,7 @@ run_one(const float *vectors, size_t count, const float *queries, const bench_op
         fputs("reprise bench search: eight together found something else than one alone\n", stderr);
         return false;
     }
-    row->limit_us = measure_read_ns(count * ((o->dim + 63) / 64) * 8) / 1e3;
+    row->limit_us = measure_sieve_ns(count, o->dim) / 1e3;
     compare_with_exact(vectors, count, queries, o, nearest, eight, row);
     start = rp_thread_cpu_ns();
     for (size_t i = 0; i < count / 2; i++)
@@ -273,7 +273,7 @@ parse_arguments(int argc, char **argv, bench_options *o, int *exit_status)
         { "vectors", required_argument, NULL, 'v' }, { "count", required_argument, NULL, 'c' },
         { "queries", required_argument, NULL, 'q' }, { "rounds", required_argument, NULL, 'r' },
         { "without-originals", no_argument, NULL, 'o' }, { "json", no_argument, NULL, 'j' },
-        { "lists-from", required_argument, NULL, 'l' }, { "lists-from", required_argument, NULL, 'l' }, { "help", no_argument, NULL, 'h' }, { 0 },
+        { "lists-from", required_argument, NULL, 'l' }, { "all-tiers", no_argument, NULL, 't' }, { "help", no_argument, NULL, 'h' }, { 0 },
     };
     uint64_t number;
     int option;
@@ -296,6 +296,7 @@ parse_arguments(int argc, char **argv, bench_options *o, int *exit_status)
             good = rp_str_to_u64(rp_str_of(optarg), &number);
             o->lists_from = good && number == 0 ? SIZE_MAX : number;
             break;
+        case 't': o->all_tiers = true; break;
         case 'j': o->json = true; break;
         case 'h':
             puts("Usage: reprise bench search [options]\n\n"
@@ -305,6 +306,7 @@ parse_arguments(int argc, char **argv, bench_options *o, int *exit_status)
                  "  --rounds N            the least time of so many counts (5)\n"
                  "  --without-originals   keep 8-bit codes only\n"
                  "  --lists-from N        make inverted lists from N vectors on; 0: never\n"
+                 "  --all-tiers           with every set of kernels that this machine runs\n"
                  "  --json                one object a line");
             *exit_status = RP_EXIT_DONE;
             return false;
@@ -316,6 +318,41 @@ parse_arguments(int argc, char **argv, bench_options *o, int *exit_status)
         }
     }
     return true;
+}
+
+static int
+run_counts(const float *vectors, size_t most, const bench_options *o)
+{
+    if (!o->json)
+        printf("kernels %s, %s vectors of %zu numbers, %zu queries; CPU us a query on one thread\n"
+               "%9s %10s %10s %10s %9s %9s %10s %10s %10s %10s %10s %8s\n", rp_scan_best()->name,
+               o->vectors ? "given" : "made", o->dim, o->query_count, "vectors", "nearest",
+               "nearest 8", "in eights", "exact", "limit", "recall@1", "near @1", "recall@8", "adds/s",
+               "removes/s", "bytes");
+    for (size_t i = 0; i < o->count_count; i++) {
+        bench_row row;
+        /* Queries are taken behind the vectors, so every size is asked the same. */
+        if (!run_one(vectors, o->counts[i], vectors + most * o->dim, o, &row))
+            return RP_EXIT_FAILED;
+        if (o->json)
+            print_json(&row, o);
+        else
+            print_row(&row);
+    }
+    return RP_EXIT_DONE;
+}
+
+static int
+run_tiers(const float *vectors, size_t most, const bench_options *o)
+{
+    const rp_scan_kernels *kernels;
+    int status = RP_EXIT_DONE;
+    if (!o->all_tiers)
+        return run_counts(vectors, most, o);
+    for (size_t at = 0; (kernels = rp_scan_at(at)) && status == RP_EXIT_DONE; at++)
+        status = setenv("REPRISE_TIER", kernels->name, 1) == 0 ? run_counts(vectors, most, o)
+                                                                : RP_EXIT_FAILED;
+    return status;
 }
 
 int
@@ -346,22 +383,7 @@ rp_command_bench_search(int argc, char **argv)
     else
         made = make_vectors(most + o.query_count, o.dim);
     const float *vectors = o.vectors ? npy.values : made;
-    if (!o.json)
-        printf("kernels %s, %s vectors of %zu numbers, %zu queries; CPU us a query on one thread\n"
-               "%9s %10s %10s %10s %9s %9s %10s %10s %10s %10s %10s %8s\n", rp_scan_best()->name,
-               o.vectors ? "given" : "made", o.dim, o.query_count, "vectors", "nearest", "nearest 8",
-               "in eights", "exact", "limit", "recall@1", "near @1", "recall@8", "adds/s", "removes/s", "bytes");
-    exit_status = vectors ? RP_EXIT_DONE : RP_EXIT_FAILED;
-    for (size_t i = 0; i < o.count_count && exit_status == RP_EXIT_DONE; i++) {
-        bench_row row;
-        /* Queries are taken behind the vectors, so every size is asked the same. */
-        if (!run_one(vectors, o.counts[i], vectors + most * o.dim, &o, &row))
-            exit_status = RP_EXIT_FAILED;
-        else if (o.json)
-            print_json(&row, &o);
-        else
-            print_row(&row);
-    }
+    exit_status = vectors ? run_tiers(vectors, most, &o) : RP_EXIT_FAILED;
     free(made);
     rp_npy_close(&npy);
     return exit_status;
