@@ -120,12 +120,11 @@ static void
 hash_at_upstream(const rp_tenants *tenants, const rp_identity *identity, const char *upstream,
                  uint8_t out[32])
 {
-    uint8_t text[32 + 64] = { 0 };
-    const size_t len = RP_MIN(strlen(upstream), 64);
+    uint8_t text[2 * 32];
     memcpy(text, identity->credential_hash, 32);
-    memcpy(text + 32, upstream, len);
+    rp_sha256_of(rp_str_of(upstream), text + 32);
     rp_hmac_sha256((rp_str){ (const char *)tenants->secret, 32 },
-                   (rp_str){ (const char *)text, 32 + len }, out);
+                   (rp_str){ (const char *)text, sizeof text }, out);
 }
 
 bool

@@ -119,6 +119,13 @@ test_hits_follow_what_the_upstream_said(void **state)
     assert_true(rp_identity_may_read(tenants, store, &caller, "up", 5000));
     assert_true(rp_identity_may_read(tenants, store, &caller, "up", 6000));
     assert_false(rp_identity_may_read(tenants, store, &caller, "other", 5000));
+    /* Names that are long and differ at their end only. */
+    char one[100], two[100];
+    snprintf(one, sizeof one, "%080d-one", 0);
+    snprintf(two, sizeof two, "%080d-two", 0);
+    assert_false(rp_identity_learn(tenants, store, &caller, one, 200, 5000, NULL, NULL));
+    assert_true(rp_identity_may_read(tenants, store, &caller, one, 5000));
+    assert_false(rp_identity_may_read(tenants, store, &caller, two, 5000));
     const rp_identity other = who(tenants, "sk-b");
     assert_false(rp_identity_may_read(tenants, store, &other, "up", 5000));
     assert_false(rp_identity_may_read(tenants, store, &caller, "up", 6001)); /* credential_ttl */
