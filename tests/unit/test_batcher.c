@@ -186,6 +186,34 @@ test_a_full_queue_refuses_and_closing_answers_all(void **state)
     assert_int_equal(list[2].answers, 0);
 }
 
+/* Long and short texts wait apart; the bound is one for both. */
+static void
+test_the_bound_of_the_queue_is_for_every_mix_of_texts(void **state)
+{
+    (void)state;
+    enum { LONG = 1 << 12, PLACES = 3 };
+    static char long_text[LONG];
+    static asked_text list[PLACES + 1];
+    memset(long_text, 'x', sizeof long_text);
+    const rp_str texts[2] = { RP_STR("short"), { long_text, sizeof long_text } };
+    for (unsigned mix = 0; mix < 1U << (PLACES + 1); mix++) {
+        rp_batcher *batcher = make(1, PLACES);
+        memset(list, 0, sizeof list);
+        answers = 0;
+        hold_worker(batcher);
+        for (size_t i = 0; i <= PLACES; i++)
+            assert_int_equal(rp_batcher_submit(batcher, texts[mix >> i & 1], 0, note_answer,
+                                               &list[i]),
+                             i < PLACES ? RP_OK : RP_ERR_BUSY);
+        assert_int_equal(rp_batcher_waiting(batcher), PLACES);
+        open_gate();
+        wait_for(PLACES);
+        rp_batcher_free(batcher);
+        for (size_t i = 0; i <= PLACES; i++)
+            assert_int_equal(list[i].answers, i < PLACES);
+    }
+}
+
 static void
 test_a_passed_deadline_is_not_encoded(void **state)
 {
@@ -400,6 +428,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_text_gets_its_own_vector_once),
         cmocka_unit_test(test_a_full_queue_refuses_and_closing_answers_all),
+        cmocka_unit_test(test_the_bound_of_the_queue_is_for_every_mix_of_texts),
         cmocka_unit_test(test_a_passed_deadline_is_not_encoded),
         cmocka_unit_test(test_neither_long_nor_short_texts_starve),
         cmocka_unit_test(test_what_waits_is_encoded_together_up_to_a_batch),
