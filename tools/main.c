@@ -18,7 +18,7 @@ static const command_row commands[] = {
     { "embed", rp_command_embed, "texts in, vectors out" },
     { "tokenize", rp_command_tokenize, "texts in, token ids out" },
     { "model", rp_command_model, "get and check encoders: pull, list, info, verify" },
-    { "eval", rp_command_eval, "measure encoders and policies: pairs, stream, make-stream" },
+    { "eval", rp_command_eval, "measure encoders and policies: pairs, stream, make-stream, attack, report" },
     { "mock-llm", rp_command_mock_llm, "a deterministic stand-in for an LLM service" },
     { "lookup", rp_command_client, "ask the cache without asking the service" },
     { "store", rp_command_client, "put an answer into the cache" },
