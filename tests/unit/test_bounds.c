@@ -16,7 +16,7 @@
 #include <math.h>
 #include <reprise/policy.h>
 
-enum { SEEDS = RP_TEST_SIZE(5, 1) };
+enum { SEEDS = RP_TEST_SIZE(5, 1), NOISY_STREAMS = RP_TEST_SIZE(3, 1), NOISY_SEEDS = 5 };
 
 typedef struct stream {
     double threshold, later_threshold; /* before and after the middle */
@@ -115,28 +115,30 @@ test_a_stationary_stream_keeps_the_bound_and_is_served(void **state)
 
 /* Noisy labels, broad classes: a share is wrong at every similarity, and a curve that goes on
  * falling takes the surest hits for free. Learned from explored hits; without it these
- * streams are wrong in up to 1.4 % where .5 % is allowed. */
+ * streams are wrong in up to 1.4 % where .5 % is allowed. The mean of several orders: how
+ * soon a wrong hit is explored is luck (of 20 orders of the last stream, .47 % on average at
+ * .5 %, the worst errs .97 %). */
 static void
 test_noise_at_every_similarity_is_paid_for(void **state)
 {
     (void)state;
-    const stream streams[] = {
+    const stream streams[3] = {
         { 0.62, 0.62, 40, 8000, 0.008 },
         { 0.62, 0.62, 40, 8000, 0.015 },
         { 0.70, 0.70, 40, 8000, 0.025 },
     };
-    for (size_t i = 0; i < RP_COUNT(streams); i++)
+    for (size_t i = 0; i < NOISY_STREAMS; i++)
         for (size_t k = 0; k < 4; k++) {
             const double bound = bounds[k / 2];
             char spec[96];
             snprintf(spec, sizeof spec, "%s:error_max=%g,hit_error_max=1", learned[k % 2], bound);
             tally sum = { 0 };
-            for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+            for (uint64_t seed = 1; seed <= NOISY_SEEDS; seed++) {
                 const tally got = run(spec, &streams[i], seed);
                 sum.hits += got.hits;
                 sum.wrong += got.wrong;
             }
-            const int requests = SEEDS * streams[i].requests;
+            const int requests = NOISY_SEEDS * streams[i].requests;
             print_message("floor %.3f %-45s hits %.1f %% wrong %.2f %%\n", streams[i].floor, spec,
                           100.0 * sum.hits / requests, 100.0 * sum.wrong / requests);
             assert_true(sum.wrong <= limit(bound, requests));
