@@ -277,7 +277,7 @@ test_what_waits_is_encoded_together_up_to_a_batch(void **state)
         size_t bytes, batch;
     } rows[] = { { 8, 64 }, { 56, 16 }, { 120, 8 }, { 255, 3 } };
     rp_batcher *batcher = make(1, 0);
-    for (size_t row = 0; row < RP_COUNT(rows); row++) {
+    for (size_t row = 0; row < RP_TEST_SIZE(RP_COUNT(rows), 2); row++) {
         memset(list, 0, sizeof list);
         answers = 0;
         hold_worker(batcher);
