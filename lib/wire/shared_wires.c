@@ -229,28 +229,46 @@ put_member(rp_json_writer *w, const char *name, const char *json)
 }
 
 static void
+put_string(rp_json_writer *w, const char *name, rp_str text)
+{
+    rp_json_key(w, name);
+    rp_json_put_string(w, text);
+}
+
+/* An array of one object, which close_only ends. */
+static void
+open_only(rp_json_writer *w, const char *name)
+{
+    rp_json_key(w, name);
+    rp_json_open(w, '[');
+    rp_json_open(w, '{');
+}
+
+static void
+close_only(rp_json_writer *w)
+{
+    rp_json_close(w, '}');
+    rp_json_close(w, ']');
+}
+
+static void
 write_chat(rp_json_writer *w, const rp_reply *reply, const plain_text *plain)
 {
     put_member(w, "id", "\"chatcmpl-0\"");
     put_member(w, "object", "\"chat.completion\"");
     put_member(w, "created", "0");
-    rp_json_key(w, "model");
-    rp_json_put_string(w, plain->model->string);
-    rp_json_key(w, "choices");
-    rp_json_open(w, '[');
-    rp_json_open(w, '{');
+    put_string(w, "model", plain->model->string);
+    open_only(w, "choices");
     put_member(w, "index", "0");
     rp_json_key(w, "message");
     rp_json_open(w, '{');
     put_member(w, "role", "\"assistant\"");
-    rp_json_key(w, "content");
-    rp_json_put_string(w, plain->text->string);
+    put_string(w, "content", plain->text->string);
     put_member(w, "refusal", "null");
     rp_json_close(w, '}');
     put_member(w, "logprobs", "null");
     put_member(w, "finish_reason", "\"stop\"");
-    rp_json_close(w, '}');
-    rp_json_close(w, ']');
+    close_only(w);
     put_usage(w, reply, "prompt_tokens", "completion_tokens", true);
 }
 
@@ -265,27 +283,19 @@ write_responses(rp_json_writer *w, const rp_reply *reply, const plain_text *plai
     put_member(w, "incomplete_details", "null");
     put_member(w, "instructions", "null");
     put_member(w, "max_output_tokens", "null");
-    rp_json_key(w, "model");
-    rp_json_put_string(w, plain->model->string);
-    rp_json_key(w, "output");
-    rp_json_open(w, '[');
-    rp_json_open(w, '{');
+    put_string(w, "model", plain->model->string);
+    open_only(w, "output");
     put_member(w, "type", "\"message\"");
     rp_json_key(w, "id");
     rp_json_put_cstring(w, item_id);
     put_member(w, "status", "\"completed\"");
     put_member(w, "role", "\"assistant\"");
-    rp_json_key(w, "content");
-    rp_json_open(w, '[');
-    rp_json_open(w, '{');
+    open_only(w, "content");
     put_member(w, "type", "\"output_text\"");
     put_member(w, "annotations", "[]");
-    rp_json_key(w, "text");
-    rp_json_put_string(w, plain->text->string);
-    rp_json_close(w, '}');
-    rp_json_close(w, ']');
-    rp_json_close(w, '}');
-    rp_json_close(w, ']');
+    put_string(w, "text", plain->text->string);
+    close_only(w);
+    close_only(w);
     put_member(w, "parallel_tool_calls", "true");
     put_member(w, "previous_response_id", "null");
     put_member(w, "store", "false"); /* no service knows its id */
@@ -303,16 +313,11 @@ write_messages(rp_json_writer *w, const rp_reply *reply, const plain_text *plain
     put_member(w, "id", "\"msg_0\"");
     put_member(w, "type", "\"message\"");
     put_member(w, "role", "\"assistant\"");
-    rp_json_key(w, "model");
-    rp_json_put_string(w, plain->model->string);
-    rp_json_key(w, "content");
-    rp_json_open(w, '[');
-    rp_json_open(w, '{');
+    put_string(w, "model", plain->model->string);
+    open_only(w, "content");
     put_member(w, "type", "\"text\"");
-    rp_json_key(w, "text");
-    rp_json_put_string(w, plain->text->string);
-    rp_json_close(w, '}');
-    rp_json_close(w, ']');
+    put_string(w, "text", plain->text->string);
+    close_only(w);
     put_member(w, "stop_reason", "\"end_turn\"");
     put_member(w, "stop_sequence", "null");
     put_usage(w, reply, "input_tokens", "output_tokens", false);
