@@ -895,8 +895,8 @@ neighbors_wanted(const rp_query *query)
     return RP_MIN(wanted, (size_t)RP_CANDIDATES_MAX);
 }
 
-/* How many of `queries` from `first` on are searched in one call: as many in a row as fit and use
- * one index. */
+/* Searches the first of `queries` in one call: as many in a row as fit and use one index.
+ * Returns how many those are. */
 static size_t
 search_some(rp_cache *cache, rp_query *const *queries, size_t count)
 {
