@@ -1,6 +1,6 @@
-/* report_attack.c - the section about attacks. See report_internal.h; what the rows mean is
+/* report_attack.c - the section about attacks. See report_sections.h; what the rows mean is
  * in attack.h. */
-#include "eval/report_internal.h"
+#include "eval/report_sections.h"
 
 #include "base/bytes.h"
 

@@ -1,6 +1,6 @@
 /* report_bounds.c - is the bound kept over many orders, and what could it allow at best? See
- * report_internal.h; what the rows mean is in frontier.h and docs/evaluation.md. */
-#include "eval/report_internal.h"
+ * report_sections.h; what the rows mean is in frontier.h and docs/evaluation.md. */
+#include "eval/report_sections.h"
 
 #include "base/bytes.h"
 

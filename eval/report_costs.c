@@ -1,5 +1,5 @@
-/* report_costs.c - the sections about time, cost and latency. See report_internal.h. */
-#include "eval/report_internal.h"
+/* report_costs.c - the sections about time, cost and latency. See report_sections.h. */
+#include "eval/report_sections.h"
 
 #include "base/bytes.h"
 #include "eval/chart.h"

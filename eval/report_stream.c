@@ -1,5 +1,5 @@
-/* report_stream.c - the sections about policies on streams. See report_internal.h. */
-#include "eval/report_internal.h"
+/* report_stream.c - the sections about policies on streams. See report_sections.h. */
+#include "eval/report_sections.h"
 
 #include "base/bytes.h"
 #include "eval/chart.h"

@@ -4,7 +4,7 @@
  * equal, so the common beginning and end go first; what is left is solved with the
  * bit-parallel recurrence of Hyyro (2004) on rows of 64-bit words, keeping every row
  * to walk back through. For prompts of 15 words that is one 64-bit word a row. */
-#include "evidence_internal.h"
+#include "comparison.h"
 
 #include <string.h>
 

@@ -3,7 +3,7 @@
 #include "evidence/collision.h"
 
 #include "base/bytes.h"
-#include "evidence_internal.h"
+#include "comparison.h"
 
 #include <math.h>
 

@@ -5,7 +5,7 @@
  * entity gate fires on a swap: each prompt has a name that the other has in no form -
  * neither moved, misspelt, abbreviated nor derived (India, Indian). One name more is
  * too often "in India" added to a question about India: noted. */
-#include "evidence_internal.h"
+#include "comparison.h"
 
 #include "base/bytes.h"
 #include <stdlib.h>

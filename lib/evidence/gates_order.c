@@ -7,7 +7,7 @@
  * ("to Boston from Denver", a time moved to the front) mostly means the same: noted. A
  * direction turned round ("to Boston", "from Boston") is the same error with one
  * participant. */
-#include "evidence_internal.h"
+#include "comparison.h"
 
 #include "base/bytes.h"
 

@@ -8,8 +8,8 @@
  * An English vocabulary turns Chinese into unknown tokens, and then every question is
  * like every other (GPTCache issues 317, 634). The tokenizer knows the share exactly;
  * where the caller does not pass it on, letters of scripts that such a vocabulary does
- * not spell are counted. And what little was not read must be equal (unread.c). */
-#include "evidence_internal.h"
+ * not spell are counted. And what little was not read must be equal (script.h). */
+#include "comparison.h"
 
 #include "base/bytes.h"
 

@@ -4,7 +4,7 @@
  * have one base value, "five" is 5, "January 31" and "2024-01-31" share month 1 and
  * number 31. What cannot be understood ("1.2.3") keeps a value of its own made from
  * its letters: equal to itself and to nothing else. */
-#include "evidence_internal.h"
+#include "features.h"
 
 #include "base/bytes.h"
 #include <math.h>

@@ -7,7 +7,7 @@
  * are included and Han text is searched for parts of words. */
 #include "base/arena.h"
 #include "base/bytes.h"
-#include "evidence_internal.h"
+#include "features.h"
 
 enum { ARENA_SIZE_MAX = 4 << 20 };
 

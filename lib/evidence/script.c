@@ -1,4 +1,4 @@
-/* unread.c - what an English vocabulary cannot tell apart.
+/* script.c - which script a letter is of, and what an English vocabulary cannot tell apart.
  *
  * A WordPiece vocabulary turns what it does not spell into one unknown token: a word of Han,
  * kana, Hangul, Thai or Indic letters (of some it reads a few; of some it drops the marks
@@ -6,12 +6,48 @@
  * prompts that differ only there have the same vector: "What does 银行 mean?" and "What
  * does 学校 mean?" have the cosine 1. So what was not read is compared here, in order, as two
  * hashes of the whole text. */
-#include "evidence_internal.h"
+#include "script.h"
 
 #include "base/bytes.h"
 #include <utf8proc.h>
 
 enum { WORD_CHARACTERS_MAX = 100 }; /* max_input_chars_per_word of BERT's WordPiece */
+
+/* Which script a letter is of. Block ranges are enough: a rare letter in OTHER only
+ * makes the language gate more careful. */
+rp_script
+rp_script_of(int32_t cp)
+{
+    if (cp < 0)
+        return RP_SCRIPT_OTHER;
+    if (cp < 0x370)
+        return RP_SCRIPT_LATIN;
+    if (cp < 0x400)
+        return RP_SCRIPT_GREEK;
+    if (cp < 0x530)
+        return RP_SCRIPT_CYRILLIC;
+    if (cp >= 0x590 && cp < 0x600)
+        return RP_SCRIPT_HEBREW;
+    if ((cp >= 0x600 && cp < 0x780) || (cp >= 0x8A0 && cp < 0x900) || (cp >= 0xFB50 && cp < 0xFE00)
+        || (cp >= 0xFE70 && cp < 0xFEFF))
+        return RP_SCRIPT_ARABIC;
+    if (cp >= 0x900 && cp < 0xE00)
+        return RP_SCRIPT_INDIC;
+    if (cp >= 0xE00 && cp < 0xE80)
+        return RP_SCRIPT_THAI;
+    if (cp >= 0x1E00 && cp < 0x1F00)
+        return RP_SCRIPT_LATIN;
+    if (cp >= 0x1F00 && cp < 0x2000)
+        return RP_SCRIPT_GREEK;
+    if (cp >= 0x3040 && cp < 0x3100)
+        return RP_SCRIPT_KANA;
+    if ((cp >= 0x3400 && cp < 0xA000) || (cp >= 0xF900 && cp < 0xFB00)
+        || (cp >= 0x20000 && cp < 0x32000))
+        return RP_SCRIPT_HAN;
+    if ((cp >= 0xAC00 && cp < 0xD7B0) || (cp >= 0x1100 && cp < 0x1200))
+        return RP_SCRIPT_HANGUL;
+    return RP_SCRIPT_OTHER;
+}
 
 /* FNV-1a over code points; 0 stands for "nothing", so it is never the result. */
 static uint64_t

@@ -1,15 +1,16 @@
-/* evidence_internal.h - one prompt as the gates see it: words, quantities, cues.
+/* features.h - one prompt as the gates see it: words, quantities, cues.
  *
- * features.c makes it, gates.c compares two of it. A word is a place in the text
+ * comparison.h has two of it side by side. A word is a place in the text
  * with its hashes and what the lexicon says about it; all that needs a look at
  * letters is done here, once a prompt, so that a comparison handles numbers only.
  *
  * Threads: immutable after creation. */
-#ifndef RP_EVIDENCE_INTERNAL_H
-#define RP_EVIDENCE_INTERNAL_H
+#ifndef RP_EVIDENCE_FEATURES_H
+#define RP_EVIDENCE_FEATURES_H
 
 #include "evidence/gates.h"
 #include "evidence/lexicon.h"
+#include "evidence/script.h"
 #include <string.h>
 
 enum {
@@ -61,14 +62,6 @@ typedef struct rp_quantity {
     uint16_t word, words; /* where in the text */
 } rp_quantity;
 
-/* What an English vocabulary turns into unknown tokens, as hashes in order; 0: nothing. */
-typedef struct rp_unread {
-    uint64_t words; /* of scripts it does not spell, and too long ones */
-    uint64_t signs; /* pictures, arrows, currencies ... */
-} rp_unread;
-rp_unread rp_unread_of(rp_str text);
-rp_script rp_script_of(int32_t cp); /* features.c; -1: not UTF-8 */
-
 struct rp_features {
     rp_str text;
     rp_unread unread;
@@ -91,48 +84,6 @@ size_t rp_quantities_find(rp_str text, rp_word *words, size_t words_count, rp_qu
 /* Whether two quantities say the same: "2 km" and "2000 m", "5" and "five". */
 bool rp_quantities_equal(const rp_quantity *a, const rp_quantity *b);
 
-/* Words of both prompts that match in order. */
-enum { RP_ALIGN_WORDS_MAX = 512 };
-typedef struct rp_alignment {
-    float ratio;     /* 2 * matches / words of both */
-    size_t matches;
-    /* For each of the first RP_ALIGN_WORDS_MAX words: the partner, or -1. Words
-     * beyond are partners of nobody and not counted in `ratio`. */
-    int16_t a_to_b[RP_ALIGN_WORDS_MAX], b_to_a[RP_ALIGN_WORDS_MAX];
-    size_t a_count, b_count;
-} rp_alignment;
-void rp_align(const rp_features *a, const rp_features *b, rp_alignment *out);
-
-/* ---- one comparison, shared by the files of the gates -------------------------------- */
-
-enum { RP_LEFTOVER_MAX = 32 };
-
-/* Words of one prompt without a partner. `place` is the partner of the last matched
- * word before it (in b's numbers for both sides), so that two words in one gap of the
- * alignment have equal places. */
-typedef struct rp_leftover {
-    const rp_word *words[RP_LEFTOVER_MAX];
-    int16_t place[RP_LEFTOVER_MAX];
-    uint16_t index[RP_LEFTOVER_MAX]; /* in its prompt */
-    bool used[RP_LEFTOVER_MAX];      /* explained by a gate: an opposite, a move */
-    bool elsewhere[RP_LEFTOVER_MAX]; /* the other prompt has the word in another place */
-    size_t count;
-    bool is_cut; /* there are more */
-} rp_leftover;
-
-typedef struct rp_comparison {
-    const rp_features *a, *b; /* in the order of their texts, not of the arguments */
-    bool swapped;             /* a is the caller's b */
-    const rp_gate_options *options;
-    rp_alignment alignment;
-    rp_leftover left_a, left_b;
-    float bag; /* share of words that occur in both, in any order, 0..1 */
-    bool with_detail;
-    rp_gate_report *report;
-} rp_comparison;
-
-/* A gate that fires (or only notes), with what it saw on both sides. */
-void rp_gate_say(rp_comparison *c, rp_gate gate, bool fires, rp_str seen_a, rp_str seen_b);
 static inline rp_str
 rp_word_text(const rp_features *features, const rp_word *word)
 {
@@ -156,20 +107,11 @@ rp_word_is(const rp_word *word, const char *letters)
     return word->folded_size == len && memcmp(word->folded, letters, len) == 0;
 }
 
-/* Is it one of the words in `list`, which are separated by one space? features.c. */
+/* Is it one of the words in `list`, which are separated by one space? */
 bool rp_word_is_one_of(const rp_word *word, const char *list);
 
 /* Edits (insert, delete, replace, swap neighbors) between two short words, or `limit`
  * + 1 if more. Optimal string alignment on bytes. */
 unsigned rp_edit_distance(rp_str a, rp_str b, unsigned limit);
-
-/* gates_names.c: entities, codes, and the strict gate. */
-void rp_gates_names(rp_comparison *c);
-/* The first leftover content word without partner, synonym or typo in the other prompt. */
-const rp_word *rp_gates_first_unexplained(const rp_leftover *left, const rp_features *other);
-/* gates_order.c: swapped roles, directions, type of question. */
-void rp_gates_order(rp_comparison *c);
-/* gates_script.c: language, script, text that the encoder cannot read. */
-void rp_gates_script(rp_comparison *c);
 
 #endif

@@ -1,6 +1,6 @@
-/* report_internal.h - what the files of a report share. */
-#ifndef RP_EVAL_REPORT_INTERNAL_H
-#define RP_EVAL_REPORT_INTERNAL_H
+/* report_parts.h - what the sections of a report are made with. Used by one thread at a time. */
+#ifndef RP_EVAL_REPORT_PARTS_H
+#define RP_EVAL_REPORT_PARTS_H
 
 #include "eval/document.h"
 #include "eval/report.h"
@@ -28,6 +28,9 @@ typedef struct rp_report {
 rp_str rp_report_text(rp_report *report, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
+/* The last part of a path, without ".tsv"; it lives as long as the path. */
+rp_str rp_report_file_name(rp_str path);
+
 /* The rows of one kind. *at is where to go on from; NULL at the end. */
 const rp_result_row *rp_report_next(const rp_report *report, rp_result_kind kind, size_t *at);
 
@@ -50,21 +53,5 @@ const char *rp_report_style(unsigned style);
 unsigned rp_report_mark(unsigned style);
 /* A legend of the families on these streams (bits by style), with extra lines of our HTML. */
 void rp_report_legend(rp_report *report, uint32_t styles, const char *extra);
-
-/* Sections, in the order of the page. */
-void rp_report_glance(rp_report *report);
-void rp_report_frontier(rp_report *report);
-void rp_report_bounds(rp_report *report);
-void rp_report_policies(rp_report *report);
-void rp_report_categories(rp_report *report);
-void rp_report_neighbors(rp_report *report);
-void rp_report_calibration(rp_report *report);
-void rp_report_time(rp_report *report);
-void rp_report_cost(rp_report *report);
-void rp_report_latency(rp_report *report);
-void rp_report_pairs(rp_report *report);
-void rp_report_attacks(rp_report *report);
-void rp_report_wrong_hits(rp_report *report);
-void rp_report_runs(rp_report *report);
 
 #endif
