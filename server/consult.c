@@ -467,30 +467,32 @@ visit_wire(rp_visit *visit, const rp_http_request *request)
         pass_through(visit, request, none, "encoded");
         return;
     }
-    /* A tree may be larger than its text, but not by any factor. */
-    visit->arena.size_max = 16 * request->body.len + (1 << 20);
+    /* Not the visit's own arena, which holds whose request this is: what is refused is thrown
+     * away. A tree may be larger than its text, but not by any factor. */
+    rp_arena *arena = &visit->query_arena;
+    arena->size_max = 16 * request->body.len + (1 << 20);
     const rp_json *json;
     rp_error error = { { 0 } };
-    const rp_status parsed =
-        rp_json_parse(visit->worker->json, &visit->arena, request->body, &json, &error);
+    const rp_status parsed = rp_json_parse(visit->worker->json, arena, request->body, &json, &error);
+    const bool own = parsed == RP_OK && visit->wire == RP_WIRE_EMBEDDINGS && rp_local_embeds(json);
+    const rp_status understood =
+        parsed == RP_OK && !own
+            ? rp_request_parse(visit->wire, request->body, json, arena, &visit->request, &error)
+            : parsed;
+    arena->size_max = 0;
+    if (own) {
+        rp_local_embeddings(visit, json);
+        return;
+    }
+    if (understood != RP_OK)
+        rp_arena_reset(arena);
     if (parsed == RP_ERR_INVALID) {
         visit->report.reason = "malformed";
         rp_visit_fail(visit, 400, "invalid_request_error", "invalid_json", error.text);
         return;
     }
-    if (parsed != RP_OK) {
-        rp_arena_reset(&visit->arena);
-        visit->arena.size_max = 0;
-        pass_through(visit, request, none, reason_of_json(parsed));
-        return;
-    }
-    if (visit->wire == RP_WIRE_EMBEDDINGS && rp_local_embeddings(visit, json))
-        return;
-    const rp_status understood = rp_request_parse(visit->wire, request->body, json, &visit->arena,
-                                                  &visit->request, &error);
-    visit->arena.size_max = 0;
     if (understood != RP_OK) {
-        pass_through(visit, request, none, "body");
+        pass_through(visit, request, none, parsed == RP_OK ? "body" : reason_of_json(parsed));
         return;
     }
     find_route(visit, request, visit->request.model);

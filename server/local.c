@@ -392,21 +392,25 @@ read_embedding_request(rp_visit *visit, const rp_json *body, embedding_job *job)
 }
 
 bool
+rp_local_embeds(const rp_json *body)
+{
+    return rp_str_starts_with(rp_json_string(rp_json_get(body, "model")), model_prefix);
+}
+
+void
 rp_local_embeddings(rp_visit *visit, const rp_json *body)
 {
-    if (!rp_str_starts_with(rp_json_string(rp_json_get(body, "model")), model_prefix))
-        return false;
     visit->report.reason = "local";
     embedding_job *job = calloc(1, sizeof *job);
     if (!job) {
         rp_visit_fail(visit, 503, "server_error", "overloaded", "no memory");
-        return true;
+        return;
     }
     const char *problem = read_embedding_request(visit, body, job);
     if (problem) {
         free(job);
         rp_visit_fail(visit, 400, "invalid_request_error", "invalid_embedding_request", problem);
-        return true;
+        return;
     }
     job->visit = rp_visit_ref(visit);
     if (rp_pool_submit(visit->worker->server->pool, embed_locally, job) != RP_OK) {
@@ -415,5 +419,4 @@ rp_local_embeddings(rp_visit *visit, const rp_json *body)
         rp_visit_unref(visit);
         free(job);
     }
-    return true;
 }

@@ -93,7 +93,7 @@ struct rp_visit {
     rp_site *site;         /* a reference */
     rp_exchange *exchange; /* NULL: the client is gone or has been served */
     rp_arena arena;        /* of the loop's side */
-    rp_arena query_arena;  /* of `query`, because both sides may allocate at one time */
+    rp_arena query_arena;  /* of `request` and `query`; both sides may allocate at one time */
     int64_t start_us;      /* monotonic */
     int64_t parse_us;      /* until the request was understood */
     int64_t replay_us;     /* writing the stored reply anew */
@@ -235,7 +235,8 @@ bool rp_visit_learn_credential(rp_visit *visit, int status, const rp_header *hea
 
 /* True: answered, or on its way. */
 bool rp_local_answer(rp_visit *visit);
-/* True if the body asks for an encoder of ours ("reprise/NAME"). */
-bool rp_local_embeddings(rp_visit *visit, const rp_json *body);
+/* Does the body ask for an encoder of ours ("reprise/NAME")? Then rp_local_embeddings answers. */
+bool rp_local_embeds(const rp_json *body);
+void rp_local_embeddings(rp_visit *visit, const rp_json *body);
 
 #endif

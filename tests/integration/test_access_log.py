@@ -4,6 +4,9 @@ What could go wrong: a request without a line, a stage whose time is missing, a 
 key in a line, a line that is no JSON because of what a client sent.
 """
 import json
+import re
+
+import pytest
 
 from proxy import wait_until
 
@@ -74,3 +77,19 @@ def test_hostile_paths_and_names_stay_one_line_of_json(proxy):
     with open(proxy.access_log) as file:
         for line in file:
             assert isinstance(json.loads(line), dict)
+
+
+@pytest.mark.parametrize("filling", [1, 100000])
+def test_a_body_that_is_given_up_leaves_the_caller_known(proxy, filling):
+    """What was read of a request before it turned out to be none for us is thrown away; who
+    sent it is not. With a tree of some megabytes the memory behind the name would be gone."""
+    tenant = line_of(proxy, proxy.chat("Hello"))["tenant"]
+    assert re.fullmatch("key-[0-9a-f]{32}", tenant)
+    some = json.dumps(list(range(filling)))
+    for body, reason in (('{"model":"gpt-test","some":%s,"model":"x"}', "duplicate-key"),
+                         ('{"some":%s,"big":123456789012345678901234567890}', "number"),
+                         ('{"some":%s,"deep":' + "[" * 200 + "]" * 200 + "}", "depth")):
+        reply = proxy.call(body=body % some, headers={"X-Reprise-Tags": "a,b",
+                                                      "X-Test": "status=418"})
+        assert (reply.status, reply.cache, reply.reason) == (418, "bypass", reason)
+        assert line_of(proxy, reply)["tenant"] == tenant
