@@ -165,12 +165,13 @@ reply_ready(rp_admin *admin, rp_exchange *exchange)
     rp_cache_stats_get(rp_server_cache(admin->server), &stats);
     const bool draining = rp_server_is_draining(admin->server);
     const bool ready = stats.ready && !draining && !stats.admission_paused;
-    char body[200];
+    char body[256];
     const int len = snprintf(body, sizeof body,
                              "{\"ready\":%s,\"index_loaded\":%s,\"loaded_share\":%.4f,\"semantic\":%s,"
-                             "\"admission_paused\":%s,\"draining\":%s}",
+                             "\"lists_ready\":%s,\"admission_paused\":%s,\"draining\":%s}",
                              ready ? "true" : "false", stats.ready ? "true" : "false",
                              stats.loaded_share, stats.semantic ? "true" : "false",
+                             stats.lists_ready ? "true" : "false",
                              stats.admission_paused ? "true" : "false", draining ? "true" : "false");
     reply_json(exchange, ready ? 200 : 503, (rp_str){ body, (size_t)len });
 }

@@ -462,7 +462,8 @@ run_stats(work *w)
         uint64_t value;
     } numbers[] = {
         { "entries", stats.entries },         { "vectors", stats.vectors },
-        { "index_bytes", stats.index_bytes }, { "policy_bytes", stats.policy_bytes },
+        { "index_bytes", stats.index_bytes }, { "index_lists", stats.index_lists },
+        { "policy_bytes", stats.policy_bytes },
         { "disk_bytes", stats.disk_bytes },   { "disk_max", stats.disk_max },
         { "memory_bytes", stats.memory_bytes }, { "memory_max", stats.memory_max },
         { "hits_exact", stats.hits_exact },   { "hits_semantic", stats.hits_semantic },

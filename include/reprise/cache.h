@@ -54,6 +54,7 @@ typedef struct rp_cache_options {
     uint64_t disk_max, memory_max; /* bytes; 0: 20 GiB and 2 GiB */
     double share_max;         /* of disk_max that one tenant may hold; 0: 0.5 */
     size_t entries_max;       /* vectors in the index; 0: as many as memory_max allows */
+    size_t lists_from;        /* as rp_index_options; 0: where inverted lists win */
     size_t searchers_max;     /* threads that search at one time; 0: 16 */
     uint64_t ttl_seconds;     /* of an entry; 0: 24 h. RP_TTL_FOREVER: never expires */
     uint64_t seed;            /* of decisions; 0: from the system */
@@ -160,8 +161,10 @@ RP_NODISCARD rp_status rp_cache_explain(rp_cache *cache, const rp_cache_request 
 typedef struct rp_cache_stats {
     bool ready;         /* the index is loaded; the exact tier serves before that */
     bool semantic;      /* the semantic tier is on */
+    bool lists_ready;   /* no inverted lists are being made of what was loaded: large scopes are
+                           searched as fast as they can be */
     double loaded_share; /* of the vectors, 0..1 */
-    uint64_t entries, vectors, index_bytes, policy_bytes;
+    uint64_t entries, vectors, index_bytes, index_lists, policy_bytes;
     uint64_t disk_bytes, disk_max, memory_bytes, memory_max;
     uint64_t hits_exact, hits_semantic, misses, bypasses, shadow_hits;
     uint64_t stored, not_stored, committed, evicted, expired, damaged, failures;

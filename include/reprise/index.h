@@ -75,6 +75,15 @@ void rp_index_search_many(rp_index *index, rp_index_query *queries, size_t count
 size_t rp_index_search_exact(rp_index *index, rp_scope scope, const float *query, size_t k,
                              rp_neighbor *out);
 
+/* Inverted lists are made and improved a part with every vector that is added or removed. Who
+ * adds very many at once may hold that up, so that adding costs a tenth, and catch up later;
+ * until then searches go through the vectors themselves. Holds are counted. */
+void rp_index_hold_lists(rp_index *index, bool hold);
+/* Do a part of what is due with the lists of any scope: about 1 ms, during which adding and
+ * removing wait; searching does not. Returns whether there may be more to do. For one
+ * background thread, call after call. */
+bool rp_index_tend(rp_index *index);
+
 size_t rp_index_count(const rp_index *index);
 size_t rp_index_size_bytes(const rp_index *index); /* heap held */
 size_t rp_index_lists(const rp_index *index); /* inverted lists of large scopes; 0: all are flat */

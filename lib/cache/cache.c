@@ -20,7 +20,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 enum {
     SAVE_PERIOD_S = 60,  /* a guess: what a crash may cost in learned state */
@@ -380,6 +382,72 @@ rp_cache_save(rp_cache *cache, rp_error *error)
     return worst;
 }
 
+/* ---- lists ----------------------------------------------------------------------------- */
+
+bool
+rp_cache_has_keeper(const rp_cache *cache)
+{
+    return !cache->read_only || cache->keeper_loads;
+}
+
+void
+rp_cache_lists_due(rp_cache *cache)
+{
+    pthread_mutex_lock(&cache->keeper_lock);
+    cache->keeper_lists = true;
+    pthread_cond_signal(&cache->keeper_wakes);
+    pthread_mutex_unlock(&cache->keeper_lock);
+}
+
+bool
+rp_cache_is_stopping(rp_cache *cache)
+{
+    pthread_mutex_lock(&cache->keeper_lock);
+    const bool stops = cache->keeper_stops;
+    pthread_mutex_unlock(&cache->keeper_lock);
+    return stops;
+}
+
+/* A thread of its own, because it may take a minute and its priority cannot be raised again. */
+static void *
+make_lists(void *context)
+{
+    rp_cache *cache = context;
+    rp_space *space = rp_space_get(cache);
+    pthread_setname_np(pthread_self(), "lister");
+    (void)!setpriority(PRIO_PROCESS, (id_t)gettid(), RP_BACKGROUND_NICENESS); /* of this thread alone */
+    while (space->index && !rp_cache_is_stopping(cache) && rp_space_is_current(cache, space) &&
+           rp_index_tend(space->index))
+        ;
+    atomic_store(&space->lists_wait, false);
+    rp_space_unref(space);
+    return NULL;
+}
+
+static void
+join_lister(rp_cache *cache)
+{
+    if (cache->lister_runs)
+        pthread_join(cache->lister, NULL);
+    cache->lister_runs = false;
+}
+
+/* Without a thread for it lists come with the next entries. */
+static void
+start_lister_when_due(rp_cache *cache)
+{
+    pthread_mutex_lock(&cache->keeper_lock);
+    const bool is_due = cache->keeper_lists && !cache->keeper_stops;
+    cache->keeper_lists = false;
+    pthread_mutex_unlock(&cache->keeper_lock);
+    if (!is_due)
+        return;
+    join_lister(cache); /* which ends soon, or is at work on what is due */
+    cache->lister_runs = pthread_create(&cache->lister, NULL, make_lists, cache) == 0;
+    if (!cache->lister_runs)
+        rp_cache_failed(cache, "lists");
+}
+
 /* ---- the keeper ------------------------------------------------------------------------ */
 
 static bool
@@ -390,7 +458,7 @@ wait_for_next_save(rp_cache *cache)
     until.tv_sec += SAVE_PERIOD_S;
     pthread_mutex_lock(&cache->keeper_lock);
     int waited = 0;
-    while (!cache->keeper_stops && waited == 0)
+    while (!cache->keeper_stops && !cache->keeper_lists && waited == 0)
         waited = pthread_cond_timedwait(&cache->keeper_wakes, &cache->keeper_lock, &until);
     const bool goes_on = !cache->keeper_stops;
     pthread_mutex_unlock(&cache->keeper_lock);
@@ -406,6 +474,7 @@ keep(void *context)
         rp_space_load(first);
     rp_space_unref(first);
     while (wait_for_next_save(cache)) {
+        start_lister_when_due(cache);
         rp_space_sweep(cache);
         if (rp_cache_save(cache, NULL) != RP_OK)
             continue; /* counted; tried again after the next period */
@@ -414,6 +483,7 @@ keep(void *context)
             rp_recall_check(&space->recall, space->index);
         rp_space_unref(space);
     }
+    join_lister(cache);
     return NULL;
 }
 
@@ -443,6 +513,7 @@ take_options(rp_cache *cache, const rp_cache_options *options, const rp_clock *c
     cache->read_only = options->read_only;
     cache->index_options = (rp_index_options){
         .count_max = options->entries_max,
+        .lists_from = options->lists_from,
         .searchers_max = options->searchers_max ? options->searchers_max : SEARCHERS,
     };
     cache->warn = options->warn;
@@ -656,6 +727,8 @@ rp_cache_stats_get(rp_cache *cache, rp_cache_stats *out)
         .loaded_share = loaded_share(space),
         .entries = store.entries,
         .vectors = space->index ? rp_index_count(space->index) : 0,
+        .lists_ready = !atomic_load(&space->lists_wait),
+        .index_lists = space->index ? rp_index_lists(space->index) : 0,
         .index_bytes = space->index ? rp_index_size_bytes(space->index) : 0,
         .disk_bytes = store.disk_bytes,
         .disk_max = store.disk_max,

@@ -84,6 +84,9 @@ typedef struct rp_template_slot {
  * the answer. A slot that another pair takes is asked again. */
 enum { RP_COLLISION_SLOTS = 4096 };
 
+enum { RP_BACKGROUND_NICENESS = 10 }; /* of threads that work for nobody who waits; a guess:
+                                         requests first, but not never */
+
 typedef enum rp_index_state { RP_INDEX_NONE, RP_INDEX_LOADING, RP_INDEX_READY } rp_index_state;
 
 /* What belongs to one encoder (space.c). Whoever has begun with a space ends with it. */
@@ -96,6 +99,7 @@ typedef struct rp_space {
     rp_index *index;       /* owned; NULL: there is none */
     rp_recall recall;      /* of the index */
     _Atomic int index_state; /* rp_index_state */
+    _Atomic bool lists_wait; /* lists of what was loaded are still being made */
     _Atomic uint64_t vectors_loaded, vectors_expected;
     pthread_mutex_t loading_lock; /* leaf; guards the three below, and the change to ready */
     rp_entry_id *removed;  /* ids removed while the index is being filled from the store */
@@ -134,9 +138,11 @@ struct rp_cache {
 
     pthread_t keeper;               /* loads the index, then saves state now and then */
     bool keeper_runs, keeper_loads;
-    pthread_mutex_t keeper_lock;    /* leaf; guards keeper_stops */
+    pthread_mutex_t keeper_lock;    /* leaf; guards the two behind it */
     pthread_cond_t keeper_wakes;
-    bool keeper_stops;
+    bool keeper_stops, keeper_lists; /* it shall end; some index was filled without lists */
+    pthread_t lister;               /* makes lists of what was loaded; the keeper starts and joins it */
+    bool lister_runs;               /* the keeper's */
 
     pthread_mutex_t recent_lock;    /* leaf */
     rp_recent *recent_entries, *recent_requests; /* RP_RECENT_SLOTS each */
@@ -156,6 +162,10 @@ struct rp_cache {
 rp_space *rp_space_get(rp_cache *cache);
 rp_space *rp_space_ref(rp_space *space);
 void rp_space_unref(rp_space *space); /* NULL is fine */
+bool rp_cache_has_keeper(const rp_cache *cache);
+bool rp_cache_is_stopping(rp_cache *cache); /* it is being closed: what goes on in the background ends */
+/* An index was filled without lists: let the keeper have them made. */
+void rp_cache_lists_due(rp_cache *cache);
 bool rp_space_is_current(rp_cache *cache, const rp_space *space);
 /* With an empty index if there is an embedder. `encoder` is referenced, may be NULL. */
 RP_NODISCARD rp_status rp_space_new(rp_cache *cache, const rp_embedder *embedder,
@@ -168,7 +178,8 @@ void rp_spaces_fini(rp_cache *cache);
 /* Put an entry's vector into the index; EXISTS is fine. */
 void rp_space_index_add(rp_space *space, rp_scope scope, rp_entry_id id, const float *vector);
 void rp_space_removed(rp_space *space, rp_entry_id id); /* the store is about to remove it */
-/* Fill the index with what the store shows; then it is in use. */
+/* Fill the index with what the store shows; then it is in use. Lists over large scopes are
+ * made afterwards, in the background, if there is a keeper. */
 void rp_space_load(rp_space *space);
 /* What an encoder is to the stages; for rp_space_new, which sets the context. */
 void rp_embedder_of_encoder(rp_cache *cache, const rp_encoder *encoder, rp_embedder *out);

@@ -20,7 +20,6 @@
 #include <unistd.h>
 
 enum {
-    NICENESS = 10,       /* a guess: requests first, but not never */
     ENTRY_OVERHEAD = 64, /* bytes of an indexed vector besides its numbers; a guess */
 };
 
@@ -227,22 +226,13 @@ end_filling(rp_space *space)
 }
 
 static bool
-is_stopping(rp_cache *cache)
-{
-    pthread_mutex_lock(&cache->keeper_lock);
-    const bool stops = cache->keeper_stops;
-    pthread_mutex_unlock(&cache->keeper_lock);
-    return stops;
-}
-
-static bool
 load_vector(void *context, rp_entry_id id, rp_scope scope, const float *mean, size_t dim)
 {
     rp_space *space = context;
     if (dim == space->embedder.dim)
         rp_space_index_add(space, scope, id, mean);
     atomic_fetch_add_explicit(&space->vectors_loaded, 1, memory_order_relaxed);
-    return !is_stopping(space->cache) && !atomic_load(&space->cache->renewer_stops);
+    return !rp_cache_is_stopping(space->cache) && !atomic_load(&space->cache->renewer_stops);
 }
 
 void
@@ -250,6 +240,12 @@ rp_space_load(rp_space *space)
 {
     rp_cache *cache = space->cache;
     rp_error error = { { 0 } };
+    /* Lists take ten times as long as all the rest, and searches find everything without. */
+    const bool lists_later = rp_cache_has_keeper(cache);
+    if (lists_later) {
+        atomic_store(&space->lists_wait, true);
+        rp_index_hold_lists(space->index, true);
+    }
     begin_filling(space);
     const rp_status status = rp_store_walk_vectors(cache->store, load_vector, space, &error);
     if (status != RP_OK) {
@@ -257,6 +253,10 @@ rp_space_load(rp_space *space)
         rp_cache_warn(cache, "the index could not be loaded whole: %s", error.text);
     }
     end_filling(space);
+    if (lists_later) {
+        rp_index_hold_lists(space->index, false);
+        rp_cache_lists_due(cache);
+    }
 }
 
 /* ---- making vectors anew ----------------------------------------------------------------- */
@@ -328,7 +328,7 @@ renew(void *context)
     rp_space *space = rp_space_get(cache);
     float *storage = malloc((RP_WINDOWS_MAX + 1) * space->embedder.dim * sizeof *storage);
     pthread_setname_np(pthread_self(), "renewer");
-    (void)!setpriority(PRIO_PROCESS, (id_t)gettid(), NICENESS); /* of this thread alone */
+    (void)!setpriority(PRIO_PROCESS, (id_t)gettid(), RP_BACKGROUND_NICENESS); /* of this thread alone */
     if (atomic_load(&space->index_state) == RP_INDEX_LOADING)
         rp_space_load(space);
     /* Once more for what was stored meanwhile with vectors of the encoder before. */

@@ -8,6 +8,7 @@
 
 #include "base/bytes.h"
 
+#include <assert.h>
 #include <math.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -24,6 +25,8 @@ enum {
                                 number's own spread */
     LISTS_FROM = 50000,      /* from which on a scope has lists: earlier ones miss more; docs/performance.md */
     LISTS_FROM_MIN = 2 * CHUNK_SLOTS,
+    TEND_LOOK = 4096,        /* scopes looked at in one call, in search of one with work; a guess */
+    TEND_POLITE = 64,        /* times that whoever tends waits for others, at most; a guess: 4 ms */
 };
 
 #define NOT_SEARCHED SIZE_MAX
@@ -69,6 +72,10 @@ struct rp_index {
     shape shape;
     size_t count_max, lists_from, list_max;
     pthread_mutex_t writer; /* adds, removes; never taken by a search */
+    _Atomic uint32_t waiting; /* adds and removes that want it; whoever tends lets them go first.
+                                 Relaxed: a hint */
+    uint32_t holds;         /* rp_index_hold_lists */
+    uint32_t tended;        /* list number that rp_index_tend is at */
     _Atomic size_t count;   /* relaxed: a figure */
     _Atomic size_t list_figure; /* inverted lists; relaxed */
     _Atomic size_t size_figure; /* relaxed copy of size_bytes for the other threads */
@@ -603,16 +610,28 @@ rp_index_free(rp_index *index)
 
 
 /* Do a part of what is due with the lists of a scope; searches go to better ones when these
- * are made. */
-static void
+ * are made. Returns whether something was due. */
+static bool
 step_lists(rp_index *index, scope_node *node, ivf *lists, retirer *r)
 {
-    rp_ivf_step(lists, &node->list, &index->shape, r);
+    const bool stepped = rp_ivf_step(lists, &node->list, &index->shape, r);
     ivf *successor = rp_ivf_successor(lists);
     if (!successor)
-        return;
+        return stepped;
     atomic_store_explicit(&node->lists, successor, memory_order_release);
     rp_ivf_clear(lists, &index->shape, r);
+    return true;
+}
+
+/* Begin lists over a scope that is large enough; without memory it stays flat. */
+static bool
+begin_lists(rp_index *index, scope_node *node, retirer *r)
+{
+    ivf *made = index->shape.sieve && node->list.live >= index->lists_from
+                    ? rp_ivf_new(&node->list, &index->shape, r, index->list_max) : NULL;
+    if (made)
+        atomic_store_explicit(&node->lists, made, memory_order_release);
+    return made != NULL;
 }
 
 static size_t
@@ -626,17 +645,15 @@ count_lists(const scope_node *node)
 static bool
 list_added(rp_index *index, scope_node *node, retirer *r, uint32_t slot, const float *vector)
 {
-    const shape *s = &index->shape;
     ivf *lists = atomic_load_explicit(&node->lists, memory_order_relaxed);
     if (!lists) {
-        if (s->sieve && node->list.live >= index->lists_from &&
-            (lists = rp_ivf_new(&node->list, s, r, index->list_max)))
-            atomic_store_explicit(&node->lists, lists, memory_order_release);
-        return true; /* without memory the scope stays flat, and the next vector tries again */
+        if (index->holds == 0)
+            begin_lists(index, node, r); /* or the next vector tries again */
+        return true;
     }
     const size_t before = count_lists(node);
-    const bool added = rp_ivf_added(lists, &node->list, s, r, slot, vector);
-    if (added)
+    const bool added = rp_ivf_added(lists, &node->list, &index->shape, r, slot, vector);
+    if (added && index->holds == 0)
         step_lists(index, node, lists, r);
     atomic_fetch_add_explicit(&index->list_figure, count_lists(node) - before,
                               memory_order_relaxed); /* wraps if fewer, and back */
@@ -675,19 +692,33 @@ add_locked(rp_index *index, const rp_scope *scope, rp_entry_id id, const float *
     return RP_OK;
 }
 
+static void
+lock_writer(rp_index *index)
+{
+    atomic_fetch_add_explicit(&index->waiting, 1, memory_order_relaxed);
+    pthread_mutex_lock(&index->writer);
+    atomic_fetch_sub_explicit(&index->waiting, 1, memory_order_relaxed);
+    let_go_of_the_old(index);
+}
+
+static void
+unlock_writer(rp_index *index)
+{
+    atomic_store_explicit(&index->size_figure, index->size_bytes, memory_order_relaxed);
+    pthread_mutex_unlock(&index->writer);
+}
+
 rp_status
 rp_index_add(rp_index *index, rp_scope scope, rp_entry_id id, const float *vector)
 {
     const double length = sqrt(index->shape.kernels->square(vector, index->shape.dim));
     if (id == 0 || !(fabs(length - 1) <= 1e-3)) /* so written, NaN is refused too */
         return RP_ERR_INVALID;
-    pthread_mutex_lock(&index->writer);
-    let_go_of_the_old(index);
+    lock_writer(index);
     const rp_status status = add_locked(index, &scope, id, vector);
     if (status == RP_OK)
         recenter_when_due(index);
-    atomic_store_explicit(&index->size_figure, index->size_bytes, memory_order_relaxed);
-    pthread_mutex_unlock(&index->writer);
+    unlock_writer(index);
     return status;
 }
 
@@ -700,8 +731,7 @@ node_of(flat *list)
 bool
 rp_index_remove(rp_index *index, rp_entry_id id)
 {
-    pthread_mutex_lock(&index->writer);
-    let_go_of_the_old(index);
+    lock_writer(index);
     place *p = id ? find_place(index, id) : NULL;
     const bool present = p && p->list_number;
     if (present) {
@@ -726,9 +756,55 @@ rp_index_remove(rp_index *index, rp_entry_id id)
         else
             retire_item(index, (retired){ .list_number = was.list_number, .slot = was.slot });
     }
-    atomic_store_explicit(&index->size_figure, index->size_bytes, memory_order_relaxed);
-    pthread_mutex_unlock(&index->writer);
+    unlock_writer(index);
     return present;
+}
+
+void
+rp_index_hold_lists(rp_index *index, bool hold)
+{
+    lock_writer(index);
+    assert(hold || index->holds);
+    index->holds += hold ? 1 : -1u;
+    unlock_writer(index);
+}
+
+/* Returns whether something was due. */
+static bool
+tend_scope(rp_index *index, scope_node *node)
+{
+    retirer r = retirer_of(index);
+    ivf *lists = atomic_load_explicit(&node->lists, memory_order_relaxed);
+    if (!lists)
+        return begin_lists(index, node, &r);
+    const size_t before = count_lists(node);
+    const bool stepped = step_lists(index, node, lists, &r);
+    atomic_fetch_add_explicit(&index->list_figure, count_lists(node) - before,
+                              memory_order_relaxed); /* wraps if fewer, and back */
+    return stepped;
+}
+
+bool
+rp_index_tend(rp_index *index)
+{
+    /* A mutex is taken again at once by whoever has just let it go, so those who wait for it
+     * would wait as long as there is work here. */
+    for (int i = 0; i < TEND_POLITE && atomic_load_explicit(&index->waiting, memory_order_relaxed); i++)
+        nanosleep(&(struct timespec){ .tv_nsec = 50000 }, NULL);
+    pthread_mutex_lock(&index->writer);
+    let_go_of_the_old(index);
+    bool stepped = false;
+    for (int i = 0; i < TEND_LOOK && !stepped && index->tended <= index->list_count; i++) {
+        flat *list = index->tended ? index->lists[index->tended] : NULL;
+        if (list && !((uintptr_t)list & 1)) /* a number in use */
+            stepped = tend_scope(index, node_of(list));
+        index->tended += !stepped;
+    }
+    const bool more = stepped || index->tended <= index->list_count;
+    if (!more)
+        index->tended = 0;
+    unlock_writer(index);
+    return more;
 }
 
 /* Searches of one scope that go through it together. */

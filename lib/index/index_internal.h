@@ -197,8 +197,9 @@ bool rp_ivf_added(ivf *lists, const flat *list, const shape *shape, retirer *ret
 /* The slot was hidden; its vector can still be read. */
 void rp_ivf_hidden(ivf *lists, const flat *list, const shape *shape, retirer *retirer,
                    uint32_t slot);
-/* A bounded part of what is due: training, listing what is there, splitting. */
-void rp_ivf_step(ivf *lists, flat *list, const shape *shape, retirer *retirer);
+/* A bounded part of what is due: training, listing what is there, splitting. Returns false if
+ * nothing is due or there is no memory for it. */
+bool rp_ivf_step(ivf *lists, flat *list, const shape *shape, retirer *retirer);
 /* New lists that take the place of these, or NULL. The caller owns them, puts them where
  * searches find them and clears the old ones. */
 ivf *rp_ivf_successor(ivf *lists);

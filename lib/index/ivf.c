@@ -578,25 +578,27 @@ end_round(ivf *lists, const flat *flat_list, const shape *s)
     lists->round++;
 }
 
-static void
+/* False: there is no memory for what is next. */
+static bool
 train(ivf *lists, const flat *flat_list, const shape *s, retirer *r)
 {
     const uint32_t step = STEP_WORK / lists->list_count + 1;
     for (uint32_t i = 0; i < step && lists->cursor < lists->sample_count; i++)
         train_on(lists, flat_list, s, sample_slot(lists, lists->cursor++));
     if (lists->cursor < lists->sample_count)
-        return;
+        return true;
     if (lists->round < ROUNDS) {
         end_round(lists, flat_list, s);
-        return;
+        return true;
     }
     /* The round after the last one has only counted: another step would improve little. */
     if (!(lists->now = make_table(s, lists->list_count, r)))
-        return; /* again with the next vector */
+        return false; /* again with the next vector */
     copy_rows(lists->now, lists->trained, s, lists->list_count);
     free_training(lists, s, r);
     lists->cursor = 0;
     lists->phase = PHASE_LIST;
+    return true;
 }
 
 /* ---- the writer's side -------------------------------------------------------- */
@@ -772,8 +774,8 @@ rp_ivf_hidden(ivf *lists, const flat *flat_list, const shape *s, retirer *r, uin
         take_hidden(lists->successor, flat_list, s, r, slot);
 }
 
-/* List what was there before the lists; at the end they can be searched. */
-static void
+/* List what was there before the lists; at the end they can be searched. False: no memory. */
+static bool
 list_some(ivf *lists, const flat *flat_list, const shape *s, retirer *r)
 {
     float vector[RP_DIM_MAX + CODE_PAD];
@@ -787,7 +789,7 @@ list_some(ivf *lists, const flat *flat_list, const shape *s, retirer *r)
             read_padded(flat_list, s, slot, vector);
             const int64_t number = put_nearest(lists, s, r, slot, vector);
             if (number < 0)
-                return; /* again with the next vector */
+                return false; /* again with the next vector */
             const inverted *list = list_at(lists->now, (uint32_t)number);
             if (live_of(list) > list->split_at)
                 split(lists, flat_list, s, r, (uint32_t)number);
@@ -795,22 +797,26 @@ list_some(ivf *lists, const flat *flat_list, const shape *s, retirer *r)
         lists->cursor++;
     }
     if (lists->cursor < slot_count)
-        return;
+        return true;
     lists->extra = flat_list->extra;
     atomic_store_explicit(&lists->published, lists->now, memory_order_release);
     lists->cursor = 0;
     lists->phase = PHASE_BARE;
+    return true;
 }
 
-static void
+static bool
 step(ivf *lists, flat *flat_list, const shape *s, retirer *r)
 {
-    if (lists->phase == PHASE_TRAIN)
-        train(lists, flat_list, s, r);
-    else if (lists->phase == PHASE_LIST)
-        list_some(lists, flat_list, s, r);
-    else if (lists->phase == PHASE_BARE && !rp_flat_bare(flat_list, s, r, lists->cursor++))
-        lists->phase = PHASE_READY;
+    switch (lists->phase) {
+    case PHASE_TRAIN: return train(lists, flat_list, s, r);
+    case PHASE_LIST: return list_some(lists, flat_list, s, r);
+    case PHASE_BARE:
+        if (!rp_flat_bare(flat_list, s, r, lists->cursor++))
+            lists->phase = PHASE_READY;
+        return true;
+    default: return false;
+    }
 }
 
 /* Whether lists made from what is there now would be much better. */
@@ -823,12 +829,12 @@ is_outdated(const ivf *lists, const flat *flat_list)
             lists->now->count / LISTS_MANY > lists_wanted(live));
 }
 
-void
+bool
 rp_ivf_step(ivf *lists, flat *flat_list, const shape *s, retirer *r)
 {
     if (!lists->successor && is_outdated(lists, flat_list))
         lists->successor = rp_ivf_new(flat_list, s, r, lists->list_max); /* or at the next change */
-    step(lists->successor ? lists->successor : lists, flat_list, s, r);
+    return step(lists->successor ? lists->successor : lists, flat_list, s, r);
 }
 
 ivf *

@@ -912,6 +912,71 @@ test_a_restart_finds_everything_again(void **state)
     expect(f, ask("alice", paraphrase), "semantic", "click reset");
 }
 
+/* More entries than a scope has without inverted lists, put past the stages. */
+static void
+put_many(fixture *f, size_t count)
+{
+    float storage[(RP_WINDOWS_MAX + 1) * FAKE_DIM];
+    rp_store *store = rp_cache_store_of(f->cache);
+    for (size_t i = 0; i < count; i++) {
+        char prompt[64];
+        snprintf(prompt, sizeof prompt, "part%zu of machine%zu", i, i % 50);
+        rp_embedding made;
+        assert_int_equal(fake_embed(NULL, rp_str_of(prompt), storage, &made, NULL), RP_OK);
+        const uint64_t number = i + 1;
+        rp_entry draft = {
+            .scope = { { 7 } }, .created = 1, .expires = INT64_MAX, .tenant = RP_STR("alice"),
+            .route = RP_STR("*"), .prompt = rp_str_of(prompt), .scope_fields = RP_STR("{}"),
+            .reply = RP_STR("yes"), .dim = FAKE_DIM, .window_count = 1,
+            .mean = made.mean, .windows = made.windows,
+        };
+        memcpy(draft.key.bytes, &number, sizeof number);
+        rp_entry_id id;
+        rp_status status;
+        while ((status = rp_store_put(store, &draft, &id, NULL, NULL)) == RP_ERR_BUSY)
+            assert_int_equal(rp_store_sync(store), RP_OK);
+        assert_int_equal(status, RP_OK);
+    }
+    assert_int_equal(rp_store_sync(store), RP_OK);
+}
+
+static void
+test_lists_of_what_was_loaded_are_made_in_the_background(void **state)
+{
+    enum { MANY = 2300 };
+    fixture *f = *state;
+    rp_cache_stats stats;
+    put_many(f, MANY);
+    f->options.lists_from = 2048;
+    for (int background = 0; background < 2; background++) {
+        f->options.load_in_background = background;
+        reopen_cache(f);
+        for (int i = 0; i < 12000; i++) { /* two minutes at most */
+            rp_cache_stats_get(f->cache, &stats);
+            if (stats.ready && stats.lists_ready && stats.index_lists)
+                break;
+            usleep(10000);
+        }
+        assert_true(stats.ready && stats.lists_ready);
+        assert_true(stats.index_lists > 1);
+        assert_int_equal(stats.vectors, MANY);
+        rp_space *space = rp_space_get(f->cache);
+        float storage[(RP_WINDOWS_MAX + 1) * FAKE_DIM];
+        rp_embedding made;
+        rp_neighbor near;
+        assert_int_equal(fake_embed(NULL, RP_STR("part77 of machine27"), storage, &made, NULL), RP_OK);
+        assert_int_equal(rp_index_search(space->index, (rp_scope){ { 7 } }, made.mean, 1, &near), 1);
+        assert_true(near.similarity > 0.9999f);
+        rp_space_unref(space);
+    }
+    /* Nobody would make them later: they are there when open returns. */
+    f->options.load_in_background = false;
+    f->options.read_only = true;
+    reopen_cache(f);
+    rp_cache_stats_get(f->cache, &stats);
+    assert_true(stats.ready && stats.lists_ready && stats.index_lists > 1);
+}
+
 static void
 test_another_encoder_means_exact_only_until_reembedded(void **state)
 {
@@ -1736,6 +1801,7 @@ main(void)
         T(test_lifetimes_are_clamped),
         T(test_a_right_neighbor_leaves_the_new_entry_to_its_own_repeat),
         T(test_a_restart_finds_everything_again),
+        T(test_lists_of_what_was_loaded_are_made_in_the_background),
         T(test_another_encoder_means_exact_only_until_reembedded),
         T(test_a_degenerate_encoder_means_exact_only),
         T(test_what_is_invalidated_is_gone_from_both_tiers),

@@ -12,6 +12,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <reprise/index.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 enum { DIM = 24, ENTRIES_MAX = 400, SCOPES = 5 };
@@ -859,6 +860,111 @@ test_searches_go_on_while_lists_are_merged_and_trained_again(void **state)
     churn(true);
 }
 
+/* Lists that wait. What could go wrong: they are begun nevertheless, or never; a vector is lost
+ * between the flat scan and the lists; whoever tends does not see that all is done. */
+static void
+test_lists_wait_while_they_are_held(void **state)
+{
+    (void)state;
+    rp_random random;
+    rp_random_init(&random, 20260110);
+    listed_row *rows = calloc(LISTS_LIVE, sizeof *rows);
+    assert_non_null(rows);
+    rp_index *index;
+    const rp_index_options options = { .dim = LISTS_DIM, .count_max = LISTS_LIVE,
+                                       .searchers_max = 1, .lists_from = 2048 };
+    assert_int_equal(rp_index_new(&options, &index), RP_OK);
+    assert_false(rp_index_tend(index)); /* there is nothing at all */
+    rp_index_hold_lists(index, true);
+    rp_index_hold_lists(index, true);
+    for (size_t i = 0; i < LISTS_LIVE - 10; i++) {
+        if (i == LISTS_LIVE / 2)
+            rp_index_hold_lists(index, false); /* one is left */
+        rows[i].id = LISTS_LIVE + i;
+        draw_listed(&random, false, rows[i].vector);
+        assert_int_equal(rp_index_add(index, scope_of(1), rows[i].id, rows[i].vector), RP_OK);
+    }
+    assert_int_equal(rp_index_lists(index), 0);
+    const size_t size_flat = rp_index_size_bytes(index);
+    check_each_finds_itself(index, rows, 7);
+    rp_index_hold_lists(index, false);
+    /* How many parts the work has is not promised, but that it ends is. */
+    size_t parts = 1;
+    while (rp_index_tend(index))
+        assert_true(parts++ < 100000);
+    const size_t lists = rp_index_lists(index);
+    print_message("%zu lists in %zu parts\n", lists, parts);
+    assert_true(lists > LISTS_LIVE / 600); /* 192 vectors a list, split at three times that */
+    check_each_finds_itself(index, rows, 1);
+    /* The flat list has no signs any more: lists keep them, and a slot number each. */
+    assert_true(rp_index_size_bytes(index) < size_flat + LISTS_LIVE * 16);
+    /* Adds go on from there, and have the lists they made no more to do. */
+    for (size_t i = LISTS_LIVE - 10; i < LISTS_LIVE; i++) {
+        rows[i].id = LISTS_LIVE + i;
+        draw_listed(&random, false, rows[i].vector);
+        assert_int_equal(rp_index_add(index, scope_of(1), rows[i].id, rows[i].vector), RP_OK);
+    }
+    check_each_finds_itself(index, rows, 1);
+    assert_false(rp_index_tend(index));
+    rp_index_free(index);
+    free(rows);
+}
+
+static void *
+tend_until_done(void *context)
+{
+    const search_load *load = context;
+    while (rp_index_tend(load->index) || !atomic_load(load->done))
+        sched_yield();
+    return NULL;
+}
+
+static void
+test_searches_and_changes_go_on_while_lists_are_tended(void **state)
+{
+    (void)state;
+    rp_random random;
+    rp_random_init(&random, 20260111);
+    listed_row *rows = calloc(LISTS_LIVE, sizeof *rows);
+    assert_non_null(rows);
+    rp_index *index;
+    const rp_index_options options = { .dim = LISTS_DIM, .count_max = LISTS_LIVE,
+                                       .searchers_max = 2, .lists_from = 2048 };
+    assert_int_equal(rp_index_new(&options, &index), RP_OK);
+    rp_index_hold_lists(index, true);
+    for (size_t i = 0; i < LISTS_LIVE; i++) {
+        rows[i].id = LISTS_LIVE + i;
+        draw_listed(&random, false, rows[i].vector);
+        assert_int_equal(rp_index_add(index, scope_of(1), rows[i].id, rows[i].vector), RP_OK);
+    }
+    _Atomic bool done = false, all_changed = false;
+    listed_load searched = { index, rows, &done };
+    search_load tended = { index, NULL, &all_changed };
+    pthread_t searcher, tender;
+    assert_int_equal(pthread_create(&searcher, NULL, search_for_the_staying, &searched), 0);
+    assert_int_equal(pthread_create(&tender, NULL, tend_until_done, &tended), 0);
+    rp_index_hold_lists(index, false);
+    for (int step = 0; step < 4000; step++) {
+        const size_t at = STAYING + rp_random_below(&random, LISTS_LIVE - STAYING);
+        if (!rows[at].id) {
+            rows[at].id = (rp_entry_id)(step + 2) * LISTS_LIVE + at;
+            draw_listed(&random, false, rows[at].vector);
+            assert_int_equal(rp_index_add(index, scope_of(1), rows[at].id, rows[at].vector), RP_OK);
+        } else if (rp_random_below(&random, 2) == 0) {
+            assert_true(rp_index_remove(index, rows[at].id));
+            rows[at].id = 0;
+        }
+    }
+    atomic_store(&all_changed, true);
+    pthread_join(tender, NULL);
+    atomic_store(&done, true);
+    pthread_join(searcher, NULL);
+    assert_true(rp_index_lists(index) > 1);
+    check_each_finds_itself(index, rows, 1);
+    rp_index_free(index);
+    free(rows);
+}
+
 int
 main(void)
 {
@@ -877,6 +983,8 @@ main(void)
         cmocka_unit_test(test_searches_find_what_stays_while_lists_are_made_and_split),
         cmocka_unit_test(test_lists_are_merged_and_trained_again_when_most_entries_are_others),
         cmocka_unit_test(test_searches_go_on_while_lists_are_merged_and_trained_again),
+        cmocka_unit_test(test_lists_wait_while_they_are_held),
+        cmocka_unit_test(test_searches_and_changes_go_on_while_lists_are_tended),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
