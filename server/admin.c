@@ -61,6 +61,13 @@ header_of(const rp_http_request *request, const char *name)
     return rp_http_header(request->headers, request->header_count, name);
 }
 
+static bool
+is_get(const rp_http_request *request)
+{
+    return rp_str_equal(request->method, RP_STR("GET")) ||
+           rp_str_equal(request->method, RP_STR("HEAD"));
+}
+
 /* "[::1]:8081" -> "[::1]", "localhost:8081" -> "localhost". */
 static rp_str
 without_port(rp_str host)
@@ -180,6 +187,12 @@ reply_ready(rp_admin *admin, rp_exchange *exchange)
 
 typedef enum stream_kind { STREAM_CALL, STREAM_EXPORT, STREAM_IMPORT } stream_kind;
 
+/* Of a query. */
+typedef struct parameter {
+    const char *name;
+    char text[RP_TAG_SIZE_MAX + 1]; /* empty: not given */
+} parameter;
+
 /* One call under way. Referred to by the exchange and by the pool or a post. */
 typedef struct stream {
     stream_kind kind;
@@ -194,9 +207,10 @@ typedef struct stream {
 
     rp_cache_export_options export;
     rp_buffer piece;      /* pool only: an export under construction */
-    char selector_text[4][RP_TAG_SIZE_MAX + 1];
+    parameter parameters[6]; /* what the selector borrows */
 
     rp_buffer arrived;    /* an import: bytes that nobody has taken */
+    rp_buffer begun;      /* pool only, until is_finished: a line whose end has not come */
     bool is_running, has_last, is_finished, trust_vectors;
     bool is_paused;       /* loop only */
     uint64_t line, imported, skipped, refused;
@@ -211,6 +225,7 @@ unref_stream(stream *s)
         return;
     rp_buffer_fini(&s->piece);
     rp_buffer_fini(&s->arrived);
+    rp_buffer_fini(&s->begun);
     pthread_cond_destroy(&s->changed);
     pthread_mutex_destroy(&s->lock);
     free(s);
@@ -236,7 +251,8 @@ make_stream(rp_admin *admin, rp_exchange *exchange, stream_kind kind)
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->changed, NULL);
     rp_buffer_init(&s->piece, 0);
-    rp_buffer_init(&s->arrived, LINE_SIZE_MAX + WAITING_MAX);
+    rp_buffer_init(&s->arrived, WAITING_MAX + LINE_SIZE_MAX);
+    rp_buffer_init(&s->begun, LINE_SIZE_MAX);
     rp_exchange_set_context(exchange, s);
     return s;
 }
@@ -350,56 +366,86 @@ run_export(void *context)
     unref_stream(s);
 }
 
-/* The value of a query parameter, percent-decoded into out; false: too long or broken. */
+/* Percent-decode `value` into out, with its zero. False: too long or broken, or a zero byte. */
 static bool
-query_value(rp_str query, const char *name, char *out, size_t size)
+decode_query(rp_str value, char *out, size_t size)
 {
-    out[0] = '\0';
-    while (query.len) {
-        rp_str value = rp_str_split(&query, '&');
-        const rp_str key = rp_str_split(&value, '=');
-        if (!rp_str_equal(key, rp_str_of(name)))
-            continue;
-        size_t len = 0;
-        for (size_t i = 0; i < value.len; i++, len++) {
-            if (len + 1 >= size)
-                return false;
-            out[len] = value.ptr[i] == '+' ? ' ' : value.ptr[i];
-            if (value.ptr[i] != '%')
-                continue;
+    size_t len = 0;
+    for (size_t i = 0; i < value.len; i++, len++) {
+        if (len + 1 >= size)
+            return false;
+        out[len] = value.ptr[i] == '+' ? ' ' : value.ptr[i];
+        if (value.ptr[i] == '%') {
             if (value.len - i < 3 || !rp_hex_decode((rp_str){ value.ptr + i + 1, 2 }, &out[len], 1))
                 return false;
             i += 2;
         }
-        out[len] = '\0';
-        return true;
+        if (out[len] == '\0')
+            return false;
+    }
+    out[len] = '\0';
+    return true;
+}
+
+/* The query's parameters into `list`, which ends with a NULL name. As with the members of a
+ * body, what is not known, says nothing or comes twice is refused: an export whose "tenant"
+ * was misspelt would be one of all tenants. False: `problem` says why. */
+static bool
+read_query(rp_str query, parameter *list, const char **problem)
+{
+    while (query.len) {
+        rp_str value = rp_str_split(&query, '&');
+        const rp_str key = rp_str_split(&value, '=');
+        parameter *p = list;
+        while (p->name && !rp_str_equal(rp_str_of(p->name), key))
+            p++;
+        *problem = NULL;
+        if (!p->name)
+            *problem = "the query has a parameter that this call does not know";
+        else if (p->text[0])
+            *problem = "the query has the same parameter twice";
+        else if (!decode_query(value, p->text, sizeof p->text) || !p->text[0])
+            *problem = "a query parameter is empty, too long or badly encoded";
+        if (*problem)
+            return false;
     }
     return true;
+}
+
+/* "true" or "false" (or nothing); false: something else. */
+static bool
+read_query_flag(const parameter *p, bool *out, const char **problem)
+{
+    *out = strcmp(p->text, "true") == 0;
+    if (*out || !p->text[0] || strcmp(p->text, "false") == 0)
+        return true;
+    *problem = "a query parameter must be true or false";
+    return false;
 }
 
 static void
 start_export(rp_admin *admin, rp_exchange *exchange, const rp_http_request *request)
 {
-    static const char *const names[] = { "tenant", "namespace", "model", "tag" };
+    const char *problem;
     stream *s = make_stream(admin, exchange, STREAM_EXPORT);
-    char vectors[8];
     if (!s) {
         reply_error(exchange, 503, "no memory");
         return;
     }
+    parameter *given = s->parameters;
+    static const char *const names[] = { "tenant", "namespace", "model", "tag", "vectors" };
     for (size_t i = 0; i < RP_COUNT(names); i++)
-        if (!query_value(request->query, names[i], s->selector_text[i], sizeof s->selector_text[i])) {
-            leave_exchange(s);
-            reply_error(exchange, 400, "a query parameter is too long or badly encoded");
-            return;
-        }
-    rp_cache_selector *selector = &s->export.selector;
-    selector->tenant = rp_str_of(s->selector_text[0]);
-    selector->namespace_name = rp_str_of(s->selector_text[1]);
-    selector->model = rp_str_of(s->selector_text[2]);
-    selector->tag = rp_str_of(s->selector_text[3]);
-    s->export.vectors = query_value(request->query, "vectors", vectors, sizeof vectors) &&
-                        strcmp(vectors, "true") == 0;
+        given[i].name = names[i];
+    if (!read_query(request->query, given, &problem) ||
+        !read_query_flag(&given[4], &s->export.vectors, &problem)) {
+        leave_exchange(s);
+        reply_error(exchange, 400, problem);
+        return;
+    }
+    s->export.selector = (rp_cache_selector){ .tenant = rp_str_of(given[0].text),
+                                              .namespace_name = rp_str_of(given[1].text),
+                                              .model = rp_str_of(given[2].text),
+                                              .tag = rp_str_of(given[3].text) };
     if (rp_server_run_blocking(admin->server, run_export, ref_stream(s)) != RP_OK) {
         unref_stream(s);
         leave_exchange(s);
@@ -460,6 +506,14 @@ reply_import(stream *s)
     rp_buffer_fini(&out);
 }
 
+static void
+fail_import(stream *s, int status, const char *message)
+{
+    rp_exchange *exchange = s->exchange;
+    leave_exchange(s);
+    reply_error(exchange, status, message);
+}
+
 /* On the loop, after a round of the pool: go on reading, or answer. */
 static void
 on_imported(void *context)
@@ -470,7 +524,10 @@ on_imported(void *context)
     const bool has_room = s->arrived.len < WAITING_MAX;
     pthread_mutex_unlock(&s->lock);
     if (s->exchange && finished) {
-        reply_import(s);
+        if (rp_buffer_failed(&s->begun)) /* the pool has done with it */
+            fail_import(s, 413, "a line is longer than 64 MiB");
+        else
+            reply_import(s);
     } else if (s->exchange && s->is_paused && has_room) {
         s->is_paused = false;
         rp_exchange_pause_body(s->exchange, false);
@@ -478,7 +535,30 @@ on_imported(void *context)
     unref_stream(s);
 }
 
-/* Pool thread: take whole lines as long as there are any. */
+/* Pool thread. The lines of `bytes`; what begins in them and does not end is kept. */
+static void
+take_lines(stream *s, rp_str bytes)
+{
+    const char *end;
+    while (bytes.len && (end = memchr(bytes.ptr, '\n', bytes.len)) != NULL) {
+        const rp_str line = { bytes.ptr, (size_t)(end - bytes.ptr) };
+        bytes = (rp_str){ end + 1, bytes.len - line.len - 1 };
+        if (s->begun.len == 0) {
+            import_line(s, line);
+            continue;
+        }
+        rp_buffer_append(&s->begun, line);
+        if (rp_buffer_failed(&s->begun))
+            return;
+        import_line(s, rp_buffer_str(&s->begun));
+        rp_buffer_clear(&s->begun);
+    }
+    rp_buffer_append(&s->begun, bytes);
+}
+
+/* Pool thread, one at a time for a stream: take what has arrived as long as there is any. A
+ * line that has only begun leaves `arrived` too, or the loop would wait for room there and we
+ * for the line's end. */
 static void
 run_import(void *context)
 {
@@ -488,39 +568,21 @@ run_import(void *context)
         pthread_mutex_lock(&s->lock);
         taken = s->arrived;
         const bool last = s->has_last;
-        rp_buffer_init(&s->arrived, LINE_SIZE_MAX + WAITING_MAX);
+        rp_buffer_init(&s->arrived, WAITING_MAX + LINE_SIZE_MAX);
         pthread_mutex_unlock(&s->lock);
-        rp_str rest = rp_buffer_str(&taken);
-        while (rest.len && (last || memchr(rest.ptr, '\n', rest.len)))
-            import_line(s, rp_str_split(&rest, '\n'));
-        /* What is left of a line goes back in front of what came meanwhile. */
-        pthread_mutex_lock(&s->lock);
-        rp_buffer front;
-        rp_buffer_init(&front, LINE_SIZE_MAX + WAITING_MAX);
-        rp_buffer_append(&front, rest);
-        rp_buffer_append(&front, rp_buffer_str(&s->arrived));
-        more = s->arrived.len > 0 && !s->is_gone;
-        rp_buffer_fini(&s->arrived);
-        s->arrived = front;
-        if (!more) {
-            s->is_running = false;
-            s->is_finished = s->has_last && (last || s->arrived.len == 0);
-            if (s->has_last && !s->is_finished)
-                more = s->is_running = true;
-        }
-        pthread_mutex_unlock(&s->lock);
+        take_lines(s, rp_buffer_str(&taken));
         rp_buffer_fini(&taken);
+        const bool too_long = rp_buffer_failed(&s->begun);
+        if (last && !too_long)
+            import_line(s, rp_buffer_str(&s->begun));
+        pthread_mutex_lock(&s->lock);
+        more = !last && !too_long && !s->is_gone && (s->arrived.len > 0 || s->has_last);
+        s->is_running = more;
+        s->is_finished = last || too_long;
+        pthread_mutex_unlock(&s->lock);
     }
     if (rp_loop_post(s->admin->loop, on_imported, s) != RP_OK)
         unref_stream(s);
-}
-
-static void
-fail_import(stream *s, int status, const char *message)
-{
-    rp_exchange *exchange = s->exchange;
-    leave_exchange(s);
-    reply_error(exchange, status, message);
 }
 
 /* On the loop: more bytes. */
@@ -531,12 +593,12 @@ feed_import(stream *s, rp_str bytes, bool last)
     rp_buffer_append(&s->arrived, bytes);
     s->has_last |= last;
     const bool failed = rp_buffer_failed(&s->arrived);
-    const bool starts = !s->is_running && !failed;
+    const bool starts = !s->is_running && !s->is_finished && !failed;
     s->is_running |= starts;
     const bool full = s->arrived.len >= WAITING_MAX;
     pthread_mutex_unlock(&s->lock);
     if (failed) {
-        fail_import(s, 413, "a line is longer than 64 MiB");
+        fail_import(s, 503, "no memory for what arrived");
         return;
     }
     if (starts && rp_server_run_blocking(s->admin->server, run_import, ref_stream(s)) != RP_OK) {
@@ -553,14 +615,20 @@ feed_import(stream *s, rp_str bytes, bool last)
 static void
 start_import(rp_admin *admin, rp_exchange *exchange, const rp_http_request *request)
 {
-    char trust[8];
+    const char *problem;
+    parameter given[] = { { .name = "trust_vectors" }, { .name = NULL } };
+    bool trust_vectors;
+    if (!read_query(request->query, given, &problem) ||
+        !read_query_flag(&given[0], &trust_vectors, &problem)) {
+        reply_error(exchange, 400, problem);
+        return;
+    }
     stream *s = make_stream(admin, exchange, STREAM_IMPORT);
     if (!s) {
         reply_error(exchange, 503, "no memory");
         return;
     }
-    s->trust_vectors = query_value(request->query, "trust_vectors", trust, sizeof trust) &&
-                       strcmp(trust, "true") == 0;
+    s->trust_vectors = trust_vectors;
     feed_import(s, request->body, request->body_is_whole);
 }
 
@@ -606,6 +674,7 @@ start_call(rp_admin *admin, rp_exchange *exchange, const rp_http_request *reques
         .headers = &headers,
         .name = name,
         .is_post = rp_str_equal(request->method, RP_STR("POST")),
+        .is_get = is_get(request),
         .body = request->body,
     };
     const rp_status status = rp_native_start(&call, admin->loop, on_called, ref_stream(s));
@@ -625,7 +694,7 @@ dispatch_call(rp_admin *admin, rp_exchange *exchange, const rp_http_request *req
     const size_t prefix = strlen("/v1/reprise/");
     const rp_str name = { request->path.ptr + prefix, request->path.len - prefix };
     const bool is_post = rp_str_equal(request->method, RP_STR("POST"));
-    if (rp_str_equal(name, RP_STR("export")) && !is_post)
+    if (rp_str_equal(name, RP_STR("export")) && is_get(request))
         start_export(admin, exchange, request);
     else if (rp_str_equal(name, RP_STR("import")) && is_post)
         start_import(admin, exchange, request);
@@ -642,13 +711,16 @@ on_request(void *context, rp_exchange *exchange, const rp_http_request *request)
         reply_error(exchange, 403, "this host or origin is not one of the admin listener's");
         return;
     }
-    if (rp_str_equal(request->path, RP_STR("/healthz")))
+    const bool is_call = rp_str_starts_with(request->path, RP_STR("/v1/reprise/"));
+    if (!is_call && !is_get(request))
+        reply_error(exchange, 405, "this is a GET");
+    else if (rp_str_equal(request->path, RP_STR("/healthz")))
         reply_json(exchange, 200, RP_STR("{\"status\":\"ok\"}"));
     else if (rp_str_equal(request->path, RP_STR("/readyz")))
         reply_ready(admin, exchange);
     else if (rp_str_equal(request->path, RP_STR("/metrics")))
         reply_metrics(admin, exchange);
-    else if (!rp_str_starts_with(request->path, RP_STR("/v1/reprise/")))
+    else if (!is_call)
         reply_error(exchange, 404, "there is nothing here");
     else if (!has_token(admin, request))
         reply_error(exchange, 401, "this call needs the admin token: Authorization: Bearer TOKEN");

@@ -74,6 +74,7 @@ answer_native(rp_visit *visit, const rp_http_request *request)
         .headers = &visit->headers,
         .name = { request->path.ptr + prefix, request->path.len - prefix },
         .is_post = rp_str_equal(request->method, RP_STR("POST")),
+        .is_get = rp_str_equal(request->method, RP_STR("GET")),
         .body = request->body,
     };
     if (!request->body_is_whole) {

@@ -58,29 +58,92 @@ text_of(const work *w, const char *name)
     return rp_json_string(rp_json_get(w->body, name));
 }
 
+/* 0: not given; check_members saw to it that a given one is at least 1. */
 static uint64_t
 seconds_of(const work *w, const char *name)
 {
-    int64_t seconds;
-    return rp_json_to_int64(rp_json_get(w->body, name), &seconds) && seconds > 0 ? (uint64_t)seconds : 0;
+    double seconds;
+    if (!rp_json_to_double(rp_json_get(w->body, name), &seconds))
+        return 0;
+    return seconds < 0x1p63 ? (uint64_t)seconds : (uint64_t)INT64_MAX;
 }
 
-/* Members that no call knows are refused: a misspelt "confirm" must not pass. */
-static bool
-has_only(work *w, const char *const *names)
+static double
+number_of(const work *w, const char *name, double otherwise)
 {
+    double number;
+    return rp_json_to_double(rp_json_get(w->body, name), &number) ? number : otherwise;
+}
+
+/* What a member must be. */
+typedef enum member_kind {
+    MEMBER_TEXT,     /* empty or null: as if it were not there */
+    MEMBER_SELECTOR, /* a text; one that says nothing would select more than was meant */
+    MEMBER_SECONDS,  /* whole, 1 or more */
+    MEMBER_COSINE,
+    MEMBER_SHARE,
+    MEMBER_FLAG,
+    MEMBER_OBJECT,
+    MEMBER_ANY,      /* whoever uses it looks */
+} member_kind;
+
+typedef struct member {
+    const char *name;
+    member_kind kind;
+} member;
+
+static const char *const member_expected[] = {
+    [MEMBER_TEXT] = "a string",
+    [MEMBER_SELECTOR] = "a string that is not empty",
+    [MEMBER_SECONDS] = "a whole number of seconds, 1 or more",
+    [MEMBER_COSINE] = "a cosine, a number in [-1, 1]",
+    [MEMBER_SHARE] = "a share, a number in [0, 1]",
+    [MEMBER_FLAG] = "true or false",
+    [MEMBER_OBJECT] = "a JSON object",
+};
+
+static bool
+is_of_kind(const rp_json *value, member_kind kind)
+{
+    double number = 0;
+    const bool is_number = rp_json_to_double(value, &number);
+    switch (kind) {
+    case MEMBER_TEXT: return value->type == RP_JSON_STRING || value->type == RP_JSON_NULL;
+    case MEMBER_SELECTOR: return value->type == RP_JSON_STRING && value->string.len > 0;
+    case MEMBER_SECONDS: return is_number && number >= 1 && number == floor(number);
+    case MEMBER_COSINE: return is_number && number >= -1 && number <= 1;
+    case MEMBER_SHARE: return is_number && number >= 0 && number <= 1;
+    case MEMBER_FLAG: return value->type == RP_JSON_BOOL;
+    case MEMBER_OBJECT: return value->type == RP_JSON_OBJECT;
+    case MEMBER_ANY: break;
+    }
+    return true;
+}
+
+/* A member that the call does not know, or one of another type, is refused and never left
+ * out of account: a misspelt "confirm" must not pass, and a "tenant" that is a number must
+ * not mean all of them. */
+static bool
+check_members(work *w, const member *members)
+{
+    static const member tenant = { "tenant", MEMBER_SELECTOR };
     for (uint32_t i = 0; i < w->body->count; i++) {
-        const rp_str name = w->body->children[i].name;
-        size_t at = 0;
-        while (names[at] && !rp_str_equal(rp_str_of(names[at]), name))
-            at++;
-        if (!names[at] && !(w->call->is_admin && rp_str_equal(name, RP_STR("tenant")))) {
-            char message[160];
+        const rp_json *value = &w->body->children[i];
+        const member *m = members;
+        while (m->name && !rp_str_equal(rp_str_of(m->name), value->name))
+            m++;
+        if (!m->name && w->call->is_admin && rp_str_equal(value->name, rp_str_of(tenant.name)))
+            m = &tenant;
+        char message[160];
+        if (!m->name)
             snprintf(message, sizeof message, "this call has no member '%.*s'",
-                     (int)RP_MIN(name.len, (size_t)60), name.ptr);
-            rp_native_fail(w->call, 400, message);
-            return false;
-        }
+                     (int)RP_MIN(value->name.len, (size_t)60), value->name.ptr);
+        else if (!is_of_kind(value, m->kind))
+            snprintf(message, sizeof message, "\"%s\" must be %s", m->name, member_expected[m->kind]);
+        else
+            continue;
+        rp_native_fail(w->call, 400, message);
+        return false;
     }
     return true;
 }
@@ -107,16 +170,31 @@ read_body(work *w)
 
 /* ---- what is asked about ------------------------------------------------------------ */
 
-static const char *const request_members[] = {
-    "prompt", "request", "path", "namespace", "category", "user", "min_similarity",
-    "error_max", "max_age_seconds", "reply", "ttl_seconds", "tags", NULL,
+#define REQUEST_MEMBERS                                                                        \
+    { "prompt", MEMBER_TEXT }, { "request", MEMBER_OBJECT }, { "path", MEMBER_TEXT },          \
+    { "namespace", MEMBER_TEXT }, { "category", MEMBER_TEXT }, { "user", MEMBER_TEXT }
+
+static const member lookup_members[] = {
+    REQUEST_MEMBERS,
+    { "min_similarity", MEMBER_COSINE },
+    { "error_max", MEMBER_SHARE },
+    { "max_age_seconds", MEMBER_SECONDS },
+    { NULL },
+};
+
+static const member store_members[] = {
+    REQUEST_MEMBERS,
+    { "reply", MEMBER_ANY },
+    { "ttl_seconds", MEMBER_SECONDS },
+    { "tags", MEMBER_ANY },
+    { NULL },
 };
 
 /* {prompt} or {request, path}; the tenant must be known. */
 static bool
-read_request(work *w, rp_cache_request *out)
+read_request(work *w, const member *members, rp_cache_request *out)
 {
-    if (!has_only(w, request_members))
+    if (!check_members(w, members))
         return false;
     if (w->tenant.len == 0) {
         rp_native_fail(w->call, 400, "name the tenant whose entries are meant: \"tenant\"");
@@ -133,17 +211,8 @@ read_request(work *w, rp_cache_request *out)
     };
     if (!out->namespace_name.len)
         out->namespace_name = w->call->headers->namespace_name;
-    double number;
-    if (rp_json_to_double(rp_json_get(w->body, "min_similarity"), &number))
-        out->min_similarity = (float)number;
-    if (rp_json_to_double(rp_json_get(w->body, "error_max"), &number))
-        out->error_max = number;
     if (!request)
         return true;
-    if (request->type != RP_JSON_OBJECT) {
-        rp_native_fail(w->call, 400, "\"request\" must be the JSON body of a request");
-        return false;
-    }
     rp_buffer body;
     rp_buffer_init(&body, NATIVE_MEMORY_MAX);
     rp_json_write(request, &body);
@@ -170,8 +239,9 @@ adjust_query(void *context, rp_query *query)
     const rp_routing routing = rp_routing_find(
         call->site, call->identity.config, w->tenant, path, query->request->model,
         headers.namespace_name, query->request->wire == RP_WIRE_MESSAGES, NULL, NULL);
-    const float min_similarity = query->controls.min_similarity;
-    const double error_max = query->controls.error_max;
+    /* Not through rp_cache_request, where 0 says that nothing was given. */
+    const float min_similarity = (float)number_of(w, "min_similarity", -1);
+    const double error_max = number_of(w, "error_max", 1);
     query->caller = rp_routing_caller(&routing, w->tenant, path, &headers);
     /* Attributes are copied by value: `headers` is ours alone. */
     query->caller.attributes = call->headers->attributes;
@@ -262,7 +332,7 @@ run_lookup(work *w)
     rp_cache_request request;
     rp_cache_answer *answer = NULL;
     rp_error error = { { 0 } };
-    if (!read_request(w, &request))
+    if (!read_request(w, lookup_members, &request))
         return;
     if (!may_read(w, &request)) {
         write_unproven(w);
@@ -284,7 +354,7 @@ run_explain(work *w)
     rp_error error = { { 0 } };
     char *json = NULL;
     size_t len = 0;
-    if (!read_request(w, &request))
+    if (!read_request(w, lookup_members, &request))
         return;
     if (!may_read(w, &request)) {
         rp_native_fail(w->call, 403, "the upstream has not accepted this credential lately");
@@ -324,13 +394,17 @@ run_store(work *w)
     rp_error error = { { 0 } };
     char entry[33];
     const rp_json *reply = rp_json_get(w->body, "reply");
-    if (!read_request(w, &request) || !read_tags(w, &options, tags))
+    if (!read_request(w, store_members, &request) || !read_tags(w, &options, tags))
         return;
     if (!reply) {
         rp_native_fail(w->call, 400, "\"reply\" is missing");
         return;
     }
     rp_buffer bytes;
+    if (!request.body.len && reply->type != RP_JSON_STRING) {
+        rp_native_fail(w->call, 400, "the \"reply\" to a prompt must be a string");
+        return;
+    }
     rp_buffer_init(&bytes, NATIVE_MEMORY_MAX);
     if (request.body.len)
         rp_json_write(reply, &bytes);
@@ -357,14 +431,20 @@ run_store(work *w)
 static void
 run_feedback(work *w)
 {
-    static const char *const members[] = { "entry", "request_id", "correct", "reason", NULL };
+    static const member members[] = {
+        { "entry", MEMBER_SELECTOR },
+        { "request_id", MEMBER_SELECTOR },
+        { "correct", MEMBER_FLAG },
+        { "reason", MEMBER_TEXT },
+        { NULL },
+    };
     rp_error error = { { 0 } };
     rp_cache *cache = w->call->server->cache;
     const rp_json *correct = rp_json_get(w->body, "correct");
     const rp_str entry = text_of(w, "entry"), request_id = text_of(w, "request_id");
-    if (!has_only(w, members))
+    if (!check_members(w, members))
         return;
-    if (w->tenant.len == 0 || !correct || correct->type != RP_JSON_BOOL ||
+    if (w->tenant.len == 0 || !correct ||
         (entry.len > 0) == (request_id.len > 0)) {
         rp_native_fail(w->call, 400, "feedback needs \"correct\" (true or false) and either "
                                      "\"entry\" or \"request_id\" (and an admin \"tenant\")");
@@ -397,15 +477,18 @@ write_removed(work *w, bool has_matched, size_t matched, size_t removed)
 static void
 run_invalidate(work *w)
 {
-    static const char *const members[] = { "entry", "tag", "namespace", "model",
-                                           "older_than_seconds", "confirm", NULL };
-    if (!has_only(w, members))
+    static const member members[] = {
+        { "entry", MEMBER_SELECTOR },
+        { "tag", MEMBER_SELECTOR },
+        { "namespace", MEMBER_SELECTOR },
+        { "model", MEMBER_SELECTOR },
+        { "older_than_seconds", MEMBER_SECONDS },
+        { "confirm", MEMBER_FLAG },
+        { NULL },
+    };
+    if (!check_members(w, members))
         return;
     const rp_json *confirm = rp_json_get(w->body, "confirm");
-    if (confirm && confirm->type != RP_JSON_BOOL) {
-        rp_native_fail(w->call, 400, "\"confirm\" must be true or false");
-        return;
-    }
     const rp_cache_selector selector = {
         .tenant = w->tenant,
         .namespace_name = text_of(w, "namespace"),
@@ -433,8 +516,8 @@ run_invalidate(work *w)
 static void
 run_flush(work *w)
 {
-    static const char *const members[] = { "confirm", NULL };
-    if (!has_only(w, members))
+    static const member members[] = { { "confirm", MEMBER_TEXT }, { NULL } };
+    if (!check_members(w, members))
         return;
     if (!rp_str_equal(text_of(w, "confirm"), RP_STR("flush"))) {
         rp_native_fail(w->call, 400, "a flush removes everything: confirm it with {\"confirm\":\"flush\"}");
@@ -534,7 +617,7 @@ rp_native_run(rp_native_call *call)
         rp_native_fail(call, 404, "there is no such call on this listener");
         return;
     }
-    if (row->has_body != call->is_post) {
+    if (row->has_body ? !call->is_post : !call->is_get) {
         rp_native_fail(call, 405, row->has_body ? "this call is a POST" : "this call is a GET");
         return;
     }

@@ -18,7 +18,7 @@ typedef struct rp_native_call {
     rp_identity identity;           /* of a client; its strings are not used */
     const rp_client_headers *headers;
     rp_str name;                    /* "lookup" ... */
-    bool is_post;
+    bool is_post, is_get; /* HEAD is a GET; both false: any other method */
     rp_str body;
 
     /* The answer. */

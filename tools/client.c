@@ -49,6 +49,8 @@ typedef struct call {
     int (*run)(const struct call *call, const arguments *a);
 } call;
 
+static int run_import(const call *c, const arguments *a);
+
 static int
 fail(const call *c, int exit_status, const char *sentence)
 {
@@ -170,6 +172,10 @@ on_want_body(void *context)
     char piece[64 << 10];
     for (bool room = true; room && t->fetch;) {
         const size_t got = fread(piece, 1, sizeof piece, t->in);
+        if (got == 0 && ferror(t->in)) { /* a directory, say: not the end of a file */
+            rp_loop_stop(t->loop);
+            return;
+        }
         room = rp_fetch_send(t->fetch, (rp_str){ piece, got }, got == 0) && got > 0;
     }
 }
@@ -202,6 +208,8 @@ talk(const call *c, const arguments *a, const char *method, const char *query, r
     if (t->in && rp_loop_post(t->loop, on_want_body, t) != RP_OK)
         return fail(c, RP_EXIT_FAILED, "no memory");
     rp_loop_run(t->loop);
+    if (t->in && ferror(t->in))
+        return fail(c, RP_EXIT_USAGE, "the file cannot be read");
     if (t->result != RP_FETCH_OK) {
         char sentence[400];
         snprintf(sentence, sizeof sentence, "no answer from %s (%s); is `reprise serve` running there?",
@@ -291,7 +299,7 @@ put_request(const call *c, const arguments *a, rp_json_writer *w)
     put(w, "category", a->category);
     put(w, "user", a->user);
     put_count(w, "max_age_seconds", a->max_age_seconds);
-    if (a->min_similarity > 0) {
+    if (!isnan(a->min_similarity)) {
         rp_json_key(w, "min_similarity");
         rp_json_put_double(w, a->min_similarity);
     }
@@ -375,9 +383,20 @@ warn(void *context, const char *sentence)
     fprintf(stderr, "reprise %s: %s\n", ((const call *)context)->name, sentence);
 }
 
+/* What only looks or removes must not make a store where a name was misspelt. */
+static bool
+makes_a_store(const call *c)
+{
+    return (c->takes & TAKES_REPLY) || c->run == run_import;
+}
+
 static rp_status
 open_cache(const call *c, const arguments *a, rp_cache **out, rp_error *error)
 {
+    char path[PATH_MAX];
+    const int len = snprintf(path, sizeof path, "%s/data.mdb", a->data);
+    if (!makes_a_store(c) && (len >= (int)sizeof path || access(path, F_OK) != 0))
+        return rp_fail(error, RP_ERR_NOT_FOUND, "there is no store in %s", a->data);
     const rp_cache_options options = {
         .folder = a->data,
         .model = strcmp(a->model, "none") == 0 ? NULL : a->model,
@@ -419,11 +438,26 @@ request_of(const call *c, const arguments *a, rp_buffer *bytes, rp_cache_request
                                .body = rp_buffer_str(bytes),
                                .category = text(a->category),
                                .user = text(a->user),
-                               .min_similarity = (float)a->min_similarity,
+                               .min_similarity = isnan(a->min_similarity) ? 0 : (float)a->min_similarity,
                                .max_age_seconds = a->max_age_seconds };
     return true;
 }
 
+static void
+put_or_null(rp_json_writer *w, const char *name, const char *value)
+{
+    rp_json_key(w, name);
+    rp_json_put_cstring(w, value && *value ? value : NULL);
+}
+
+static void
+put_number(rp_json_writer *w, const char *name, double value)
+{
+    rp_json_key(w, name);
+    rp_json_put_double(w, value); /* NaN becomes null */
+}
+
+/* As the server writes it (docs/protocol.md, Native calls). */
 static void
 print_answer(const arguments *a, const rp_cache_answer *answer, bool is_text)
 {
@@ -432,14 +466,13 @@ print_answer(const arguments *a, const rp_cache_answer *answer, bool is_text)
     rp_buffer_init(&out, 0);
     rp_json_writer_init(&w, &out);
     rp_json_open(&w, '{');
-    put(&w, "outcome", answer->outcome);
-    put(&w, "tier", answer->tier);
-    put(&w, "reason", answer->reason);
-    put(&w, "entry", answer->entry);
-    rp_json_key(&w, "similarity");
-    rp_json_put_double(&w, answer->similarity);
-    rp_json_key(&w, "age_seconds");
-    rp_json_put_int(&w, answer->age_seconds);
+    put_or_null(&w, "outcome", answer->outcome);
+    put_or_null(&w, "tier", answer->tier);
+    put_or_null(&w, "reason", answer->reason);
+    put_or_null(&w, "entry", answer->entry);
+    put_number(&w, "similarity", answer->similarity);
+    put_number(&w, "risk", answer->risk);
+    put_number(&w, "age_seconds", answer->entry[0] ? (double)answer->age_seconds : NAN);
     rp_json_key(&w, "reply");
     if (!answer->hit)
         rp_json_put_null(&w);
@@ -528,6 +561,8 @@ ask_store(const call *c, const arguments *a, rp_cache *cache, rp_error *error)
         if (a->right == a->wrong || !a->entry)
             return rp_fail(error, RP_ERR_INVALID, "say --entry and --right or --wrong");
         status = rp_cache_feedback(cache, text(a->tenant), text(a->entry), a->right, error);
+        if (status == RP_OK)
+            printf("{\"accepted\":true}\n");
     } else if (c->takes & TAKES_CONFIRM) {
         if (!a->confirm)
             return rp_fail(error, RP_ERR_INVALID, "a flush removes everything: say --confirm");
@@ -674,7 +709,27 @@ import_store(const call *c, const arguments *a, FILE *in)
     }
     free(line);
     rp_cache_close(cache);
+    if (ferror(in))
+        return fail(c, RP_EXIT_USAGE, "the file cannot be read");
     printf("{\"imported\":%zu,\"expired\":%zu,\"refused\":%zu}\n", imported, expired, refused);
+    return refused ? RP_EXIT_FAILED : RP_EXIT_DONE;
+}
+
+/* As import_store: lines that were refused are a failure. */
+static int
+report_import(const arguments *a, rp_str json)
+{
+    rp_arena arena;
+    rp_json_reader *reader = NULL;
+    const rp_json *object = NULL;
+    int64_t refused = 1;
+    rp_arena_init(&arena, 0);
+    if (rp_json_reader_new(&reader) == RP_OK &&
+        rp_json_parse(reader, &arena, json, &object, NULL) == RP_OK)
+        (void)rp_json_to_int64(rp_json_get(object, "refused"), &refused);
+    rp_json_reader_free(reader);
+    rp_arena_fini(&arena);
+    print_reply(a, json);
     return refused ? RP_EXIT_FAILED : RP_EXIT_DONE;
 }
 
@@ -693,7 +748,7 @@ run_import(const call *c, const arguments *a)
         t.in = in;
         exit_status = talk(c, a, "POST", a->trust_vectors ? "?trust_vectors=true" : "", (rp_str){ 0 }, &t);
         if (exit_status == RP_EXIT_DONE)
-            exit_status = t.status == 200 ? print_reply(a, rp_buffer_str(&t.body)) : report_refusal(c, &t);
+            exit_status = t.status == 200 ? report_import(a, rp_buffer_str(&t.body)) : report_refusal(c, &t);
         end_transfer(&t);
     }
     if (in != stdin)
@@ -804,6 +859,28 @@ static const struct option options[] = {
     { 0 },
 };
 
+/* 0 would be read as "not given": older than nothing is everything. */
+static bool
+take_seconds(const char *value, uint64_t *out)
+{
+    return rp_str_to_u64(rp_str_of(value), out) && *out > 0;
+}
+
+/* What names whose or which entries; an empty one (a variable of a script that is not set)
+ * would mean all of them. */
+static bool
+take_name(const char *value, const char **out)
+{
+    *out = value;
+    return *value != '\0';
+}
+
+static bool
+take_cosine(const char *value, double *out)
+{
+    return rp_str_to_double(rp_str_of(value), out) && *out >= -1 && *out <= 1;
+}
+
 /* False: the option's value is not one. */
 static bool
 take_option(int option, const char *value, arguments *a)
@@ -811,11 +888,11 @@ take_option(int option, const char *value, arguments *a)
     switch (option) {
     case OPT_ADMIN: a->admin = value; return true;
     case OPT_TOKEN: a->token = value; return true;
-    case OPT_DATA: a->data = value; return true;
+    case OPT_DATA: return take_name(value, &a->data);
     case OPT_MODEL: a->model = value; return true;
     case OPT_POLICY: a->policy = value; return true;
-    case OPT_TENANT: a->tenant = value; return true;
-    case OPT_NAMESPACE: a->namespace_name = value; return true;
+    case OPT_TENANT: return take_name(value, &a->tenant);
+    case OPT_NAMESPACE: return take_name(value, &a->namespace_name);
     case OPT_CATEGORY: a->category = value; return true;
     case OPT_USER: a->user = value; return true;
     case OPT_PATH: a->path = value; return true;
@@ -823,20 +900,19 @@ take_option(int option, const char *value, arguments *a)
     case OPT_REQUEST: a->request_file = value; return true;
     case OPT_REPLY: a->reply = value; return true;
     case OPT_REPLY_FILE: a->reply_file = value; return true;
-    case OPT_ENTRY: a->entry = value; return true;
-    case OPT_REQUEST_ID: a->request_id = value; return true;
+    case OPT_ENTRY: return take_name(value, &a->entry);
+    case OPT_REQUEST_ID: return take_name(value, &a->request_id);
     case OPT_TAG:
-        a->tag = value;
-        if (a->tag_count == TAGS_MAX)
+        if (!take_name(value, &a->tag) || a->tag_count == TAGS_MAX)
             return false;
         a->tags[a->tag_count++] = value;
         return true;
-    case OPT_OF_MODEL: a->of_model = value; return true;
+    case OPT_OF_MODEL: return take_name(value, &a->of_model);
     case OPT_REASON: a->reason = value; return true;
-    case OPT_TTL: return rp_str_to_u64(rp_str_of(value), &a->ttl_seconds);
-    case OPT_OLDER: return rp_str_to_u64(rp_str_of(value), &a->older_than_seconds);
-    case OPT_MAX_AGE: return rp_str_to_u64(rp_str_of(value), &a->max_age_seconds);
-    case OPT_MIN_SIMILARITY: return rp_str_to_double(rp_str_of(value), &a->min_similarity);
+    case OPT_TTL: return take_seconds(value, &a->ttl_seconds);
+    case OPT_OLDER: return take_seconds(value, &a->older_than_seconds);
+    case OPT_MAX_AGE: return take_seconds(value, &a->max_age_seconds);
+    case OPT_MIN_SIMILARITY: return take_cosine(value, &a->min_similarity);
     case OPT_RIGHT: a->right = true; return true;
     case OPT_WRONG: a->wrong = true; return true;
     case OPT_CONFIRM: a->confirm = true; return true;
@@ -852,7 +928,8 @@ rp_command_client(int argc, char **argv)
     const call *c = calls;
     while (strcmp(c->name, argv[0]) != 0)
         c++; /* main.c's table has no other names */
-    arguments a = { .admin = "http://127.0.0.1:8081", .model = "all-MiniLM-L6-v2" };
+    arguments a = { .admin = "http://127.0.0.1:8081", .model = "all-MiniLM-L6-v2",
+                    .min_similarity = NAN };
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (option == OPT_HELP) {

@@ -59,6 +59,8 @@ rp_admit_refusal(rp_cache *cache, const rp_query *query, const rp_admission *adm
         return "ttl";
     if (query->result.decision.reason && query->result.decision.keep == RP_KEEP_NEVER)
         return "policy";
+    if (rp_query_is_flushed(cache, query))
+        return "flushed";
     return NULL;
 }
 

@@ -265,9 +265,9 @@ typedef struct rp_places {
     rp_place *items; /* owned */
     size_t count, capacity;
 } rp_places;
-/* Entries that match and were created no later than `created_max`. */
+/* Entries that match and whose id is below `id_end`. */
 RP_NODISCARD rp_status rp_places_collect(rp_cache *cache, const rp_store_selector *selector,
-                                         rp_time created_max, rp_places *out, rp_error *error);
+                                         rp_entry_id id_end, rp_places *out, rp_error *error);
 void rp_places_fini(rp_places *places);
 RP_NODISCARD rp_status rp_selector_translate(rp_cache *cache, const rp_cache_selector *selector,
                                              rp_store_selector *out, rp_error *error);

@@ -14,7 +14,7 @@ enum { REMOVE_BATCH = 1024 };
 
 typedef struct collector {
     rp_places *places;
-    rp_time created_max;
+    rp_entry_id id_end;
     bool failed;
 } collector;
 
@@ -23,7 +23,7 @@ collect(void *context, const rp_entry *entry)
 {
     collector *collecting = context;
     rp_places *places = collecting->places;
-    if (entry->created > collecting->created_max)
+    if (entry->id >= collecting->id_end)
         return true;
     if (places->count == places->capacity) {
         const size_t capacity = places->capacity ? places->capacity * 2 : 256;
@@ -40,11 +40,11 @@ collect(void *context, const rp_entry *entry)
 }
 
 rp_status
-rp_places_collect(rp_cache *cache, const rp_store_selector *selector, rp_time created_max,
+rp_places_collect(rp_cache *cache, const rp_store_selector *selector, rp_entry_id id_end,
                   rp_places *out, rp_error *error)
 {
     *out = (rp_places){ 0 };
-    collector collecting = { out, created_max, false };
+    collector collecting = { out, id_end, false };
     rp_store_walk(cache->store, selector, 0, collect, &collecting);
     if (!collecting.failed)
         return RP_OK;
@@ -105,7 +105,7 @@ rp_cache_invalidate(rp_cache *cache, const rp_cache_selector *selector, bool con
     rp_status status = rp_selector_translate(cache, selector, &which, error);
     rp_places places;
     if (status == RP_OK)
-        status = rp_places_collect(cache, &which, INT64_MAX, &places, error);
+        status = rp_places_collect(cache, &which, UINT64_MAX, &places, error);
     if (status != RP_OK)
         return status;
     *matched = places.count;
@@ -126,8 +126,10 @@ rp_cache_flush(rp_cache *cache, rp_str tenant, size_t *removed, rp_error *error)
     if (tenant.len)
         memcpy(name + 2, tenant.ptr, tenant.len);
     /* The epoch makes everything unreachable at once; what follows only reclaims space, and
-     * must not take what was stored meanwhile. */
-    const rp_time now = rp_clock_wall_us(cache->clock);
+     * must not take what was stored meanwhile. Ids tell the two apart; times do not: an import
+     * brings old ones, and clocks are set back. What is stored between this line and the epoch
+     * is out of reach and keeps its space until it expires or is evicted. */
+    const rp_entry_id id_end = rp_store_id_next(cache->store);
     rp_status status = rp_store_epoch_bump(
         cache->store, tenant.len ? (rp_str){ name, tenant.len + 2 } : RP_STR(""));
     if (status != RP_OK)
@@ -135,7 +137,7 @@ rp_cache_flush(rp_cache *cache, rp_str tenant, size_t *removed, rp_error *error)
                        rp_status_name(status));
     const rp_store_selector which = { .tenant = tenant };
     rp_places places;
-    status = rp_places_collect(cache, &which, now, &places, error);
+    status = rp_places_collect(cache, &which, id_end, &places, error);
     if (status != RP_OK)
         return status;
     *removed = remove_places(cache, &places);
@@ -196,7 +198,7 @@ reembed_all(rp_space *space, rp_cache_progress *progress, void *context, rp_erro
         return RP_ERR_CORRUPT;
     rp_places places;
     const rp_store_selector all = { 0 };
-    rp_status status = rp_places_collect(cache, &all, INT64_MAX, &places, error);
+    rp_status status = rp_places_collect(cache, &all, UINT64_MAX, &places, error);
     if (status != RP_OK)
         return status;
     float *storage = malloc((RP_WINDOWS_MAX + 1) * embedder->dim * sizeof *storage);

@@ -198,7 +198,7 @@ end_miss(rp_cache *cache, rp_query *query, const char *reason)
 /* ---- prepare ---------------------------------------------------------------------- */
 
 static void
-fill_epochs(rp_cache *cache, rp_caller *caller, uint64_t epoch[3])
+fill_epochs(rp_cache *cache, const rp_caller *caller, uint64_t epoch[3])
 {
     /* Both parts are bounded by RP_TENANT_SIZE_MAX and RP_TAG_SIZE_MAX, checked before. */
     char name[RP_TENANT_SIZE_MAX + RP_TAG_SIZE_MAX + 8];
@@ -217,6 +217,14 @@ fill_epochs(rp_cache *cache, rp_caller *caller, uint64_t epoch[3])
     memcpy(name + len, caller->namespace_name.ptr, caller->namespace_name.len);
     len += caller->namespace_name.len;
     epoch[2] = rp_store_epoch(cache->store, (rp_str){ name, len });
+}
+
+bool
+rp_query_is_flushed(rp_cache *cache, const rp_query *query)
+{
+    uint64_t epoch[3];
+    fill_epochs(cache, &query->caller, epoch);
+    return memcmp(epoch, query->caller.epoch, sizeof epoch) != 0;
 }
 
 /* Words that make an answer personal or temporal count in both tiers. The exact tier may

@@ -154,6 +154,8 @@ void rp_query_fini(rp_query *query);
  * (go on). Fails: RP_ERR_INVALID, RP_ERR_LIMIT, RP_ERR_NOMEM: a bypass too, so the
  * status is for tests; result.reason says why. */
 rp_status rp_query_prepare(rp_cache *cache, rp_query *query);
+/* A flush came after it was prepared: what is kept for it could not be found again. */
+bool rp_query_is_flushed(rp_cache *cache, const rp_query *query);
 
 /* Whether the prompt has personal or temporal words. Looked for when first needed: an exact
  * hit asks the same words as its entry, which remembers what they were. */

@@ -306,7 +306,7 @@ renew_all(rp_space *space, float *storage, bool *failed)
     const rp_store_selector all = { 0 };
     rp_places places;
     size_t renewed = 0;
-    if (rp_places_collect(cache, &all, INT64_MAX, &places, NULL) != RP_OK) {
+    if (rp_places_collect(cache, &all, UINT64_MAX, &places, NULL) != RP_OK) {
         rp_cache_failed(cache, "reembed");
         *failed = true;
         return 0;

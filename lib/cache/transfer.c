@@ -162,7 +162,7 @@ rp_cache_export(rp_cache *cache, const rp_cache_export_options *options, rp_cach
     rp_status status = rp_selector_translate(cache, &options->selector, &which, error);
     rp_places places;
     if (status == RP_OK)
-        status = rp_places_collect(cache, &which, INT64_MAX, &places, error);
+        status = rp_places_collect(cache, &which, UINT64_MAX, &places, error);
     if (status != RP_OK)
         return status;
     rp_buffer line;

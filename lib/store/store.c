@@ -311,6 +311,15 @@ rp_store_put(rp_store *store, const rp_entry *draft, rp_entry_id *out_id, rp_sto
     return status;
 }
 
+rp_entry_id
+rp_store_id_next(rp_store *store)
+{
+    pthread_mutex_lock(&store->lock);
+    const rp_entry_id next = store->id_next;
+    pthread_mutex_unlock(&store->lock);
+    return next;
+}
+
 /* ---- credentials and epochs ------------------------------------------------- */
 
 static rp_op *

@@ -169,6 +169,9 @@ bool rp_store_credential_revoke(rp_store *store, const uint8_t hash[32], rp_stor
  * once; space is reclaimed later. `name`: "" for all, "t/TENANT", "n/TENANT/NAMESPACE". */
 uint64_t rp_store_epoch(rp_store *store, rp_str name);
 
+/* What is put from now on gets this id or a larger one, what was put before a smaller one. */
+rp_entry_id rp_store_id_next(rp_store *store);
+
 /* ---- pool threads ----------------------------------------------------------- */
 
 typedef enum rp_entry_part {

@@ -255,3 +255,133 @@ def test_many_calls_at_once_are_all_answered(proxy, admin):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def kept(admin):
+    return admin.call("GET", "/v1/reprise/stats").json["entries"]
+
+
+def test_a_member_of_another_type_is_refused_and_never_means_all(proxy, admin):
+    for i in range(3):
+        proxy.chat("of which type %d?" % i, headers={"X-Reprise-Namespace": "n", "X-Reprise-Tags": "t"})
+    admin.wait_until_committed(3)
+    # Each of these selected more than it says: a member that was not understood was left out.
+    for body in ({"tenant": 7}, {"tenant": ""}, {"tenant": None}):
+        assert admin.native("flush", confirm="flush", **body).status == 400, body
+    for body in ({"tag": 5, "namespace": "n"}, {"tag": "", "namespace": "n"}, {"entry": None, "tag": "t"},
+                 {"tenant": 5, "tag": "t"}, {"tenant": "", "tag": "t"}, {"model": ["*"], "tag": "t"},
+                 {"tag": "t", "older_than_seconds": "1d"}, {"tag": "t", "older_than_seconds": -5},
+                 {"tag": "t", "older_than_seconds": 0}, {"tag": "t", "older_than_seconds": 1.5},
+                 {"tag": "t", "confirm": 1}):
+        refused = admin.native("invalidate", **{"confirm": True, **body})
+        assert refused.status == 400 and "must be" in refused.json["error"]["message"], body
+    assert kept(admin) == 3
+    # The calendar's end is no type error: nothing is so old.
+    for seconds in (10**18, 2**64 - 1):
+        assert admin.native("invalidate", tag="t", older_than_seconds=seconds).json["matched"] == 0
+    assert admin.native("invalidate", tag="t", namespace="n").json["matched"] == 3
+    for name, body in (("lookup", {"min_similarity": "0.9"}), ("lookup", {"min_similarity": 1.5}),
+                       ("lookup", {"error_max": -1}), ("lookup", {"max_age_seconds": "1"}),
+                       ("lookup", {"namespace": 5}), ("lookup", {"reply": "y"}), ("explain", {"ttl_seconds": 5}),
+                       ("store", {"reply": 5}), ("store", {"reply": "y", "ttl_seconds": "5"}),
+                       ("store", {"reply": "y", "ttl_seconds": 0}), ("store", {"reply": "y", "min_similarity": 1})):
+        assert admin.native(name, tenant="t", prompt="x", **body).status == 400, (name, body)
+    assert admin.native("lookup", tenant="t", request="x").status == 400
+    # Not given, as a client's library writes it.
+    assert admin.native("lookup", tenant="t", prompt="x", namespace=None, user=None).status == 200
+    assert kept(admin) == 3
+
+
+def test_a_lifetime_beyond_the_calendar_is_for_ever(proxy, admin):
+    for seconds in (1, 315360000000, 9 * 10**12, (2**63 - 1) // 10**6 - 1, 10**18, 2**64 - 1):
+        prompt = "how long is %d?" % seconds
+        assert proxy.call(path="/v1/reprise/store", body={"prompt": prompt, "reply": "long", "ttl_seconds": seconds}).status == 201
+    for line in admin.call("GET", "/v1/reprise/export").body.decode().splitlines():
+        entry = json.loads(line)
+        seconds = int(re.search(r"\d+", entry["prompt"]).group())
+        whole = entry["created"] + seconds * 10**6
+        assert entry["expires"] == (whole if whole < 2**63 else 0), entry
+    assert proxy.call(path="/v1/reprise/lookup", body={"prompt": "how long is %d?" % 10**18}).json["outcome"] == "hit"
+
+
+def test_a_query_that_is_not_understood_exports_nothing(proxy, admin):
+    proxy.chat("exported to whom?")
+    admin.wait_until_committed(1)
+    for query in ("tennant=x", "tenant=", "tenant=%00", "tenant=%zz", "tenant", "vectors=yes", "tenant=a&tenant=b",
+                  "tenant=" + "x" * 300, "&"):
+        refused = admin.call("GET", "/v1/reprise/export?" + query)
+        assert refused.status == 400 and "prompt" not in refused.body.decode(), query
+    assert admin.call("POST", "/v1/reprise/import?trust_vectors=1", "").status == 400
+    assert admin.call("GET", "/v1/reprise/export?tenant=nobody").body == b""
+    assert len(admin.call("GET", "/v1/reprise/export?model=gpt-%2A&vectors=false").body.splitlines()) == 1
+
+
+def test_what_is_read_is_a_get(admin):
+    for path in ("/healthz", "/readyz", "/metrics", "/v1/reprise/stats"):
+        assert admin.call("HEAD", path).status == 200
+        for method in ("POST", "PUT", "DELETE"):
+            assert admin.call(method, path).status == 405, (method, path)
+    assert admin.call("DELETE", "/v1/reprise/export").status == 404
+
+
+def test_an_import_takes_lines_longer_than_its_buffers(admin, tmp_path):
+    """A line of more than a MiB once waited for room that only its own end would have made."""
+    file = tmp_path / "long.jsonl"
+    sizes = (10, 3 << 20, 2 << 20, 5 << 20, 100)
+    file.write_text("".join(json.dumps({"tenant": "t", "prompt": "of %d" % size, "reply": "x" * size}) + "\n"
+                            for size in sizes).rstrip("\n"))
+    report = run(admin, "import", str(file))
+    # Five MiB are more than may be cached, and a line that is refused is a failure.
+    assert report.returncode == 1
+    assert json.loads(report.stdout) == {"imported": 4, "expired": 0, "refused": 1,
+                                         "first_error": "line 4: the reply is not kept: size"}
+    for size in sizes[:3]:
+        found = admin.native("lookup", tenant="t", prompt="of %d" % size).json
+        assert found["outcome"] == "hit" and len(found["reply"]) == size
+
+
+def test_a_line_that_never_ends_is_refused(admin):
+    with socket.create_connection(admin.address, timeout=PATIENCE) as connection:
+        connection.sendall(b"POST /v1/reprise/import HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %s\r\n"
+                           b"Transfer-Encoding: chunked\r\n\r\n" % admin.token.encode())
+        piece = b"100000\r\n" + b"x" * (1 << 20) + b"\r\n"
+        try:
+            for _ in range(70):
+                connection.sendall(piece)
+        except OSError:
+            pass  # it has said what it has to say
+        assert connection.recv(100).startswith(b"HTTP/1.1 413 ")
+
+
+def test_the_commands_refuse_what_would_mean_everything(proxy, admin, tmp_path, start):
+    proxy.chat("kept by the commands")
+    admin.wait_until_committed(1)
+    data = ("--data", proxy.folder + "/data", "--model", "none")
+
+    def both(*arguments):
+        def ask(where):
+            return subprocess.run([BINARY, *arguments, *where], capture_output=True, text=True, timeout=PATIENCE)
+        return ask(("--admin", admin.url, "--token", admin.token)), ask(data)
+
+    wrong = (("flush", "--confirm", "--tenant", ""), ("invalidate", "--tag", "", "--namespace", "n"),
+             ("invalidate", "--older-than", "0"), ("invalidate", "--older-than", "-1"),
+             ("lookup", "--tenant", "t", "--prompt", "x", "--min-similarity", "9"),
+             ("store", "--tenant", "t", "--prompt", "x", "--reply", "y", "--ttl", "0"),
+             ("import", str(tmp_path)), ("import", str(tmp_path / "nothing")))
+    for arguments in wrong:
+        assert both(*arguments)[0].returncode == 2, arguments
+    assert kept(admin) == 1
+    tenant = tenant_of(admin, proxy)
+    served = json.loads(both("lookup", "--tenant", tenant, "--prompt", "nothing so")[0].stdout)
+    proxy.stop()
+    for arguments in wrong:
+        assert both(*arguments)[1].returncode == 2, arguments
+    stopped = json.loads(both("lookup", "--tenant", tenant, "--prompt", "nothing so")[1].stdout)
+    assert stopped == served  # one shape, whoever answers
+    assert json.loads(both("stats")[1].stdout)["entries"] == 1
+    # Looking into or emptying a folder without a store does not make one.
+    for arguments in (("stats",), ("flush", "--confirm"), ("invalidate", "--tag", "t"), ("export",)):
+        absent = subprocess.run([BINARY, *arguments, "--data", str(tmp_path / "absent"), "--model", "none"],
+                                capture_output=True, text=True, timeout=PATIENCE)
+        assert absent.returncode == 2 and "no store" in absent.stderr, (arguments, absent.stderr)
+    assert not (tmp_path / "absent").exists()

@@ -90,6 +90,14 @@ fake_embedder(const char *fingerprint)
     return embedder;
 }
 
+/* For an encoder that must not serve (rp_embedder.self_test). */
+static inline rp_status
+fake_fail_self_test(void *context, rp_error *error)
+{
+    (void)context;
+    return rp_fail(error, RP_ERR_CORRUPT, "all vectors are equal");
+}
+
 #define FAKE_FINGERPRINT "0123456789abcdef0123456789abcdef"
 #define FAKE_FINGERPRINT_OTHER "fedcba9876543210fedcba9876543210"
 

@@ -443,13 +443,6 @@ test_windows_in_memory_are_not_compared_with_those_of_another_encoder(void **sta
 
 /* ---- what goes wrong --------------------------------------------------------------------- */
 
-static rp_status
-fail_self_test(void *context, rp_error *error)
-{
-    (void)context;
-    return rp_fail(error, RP_ERR_CORRUPT, "all vectors are equal");
-}
-
 static void
 test_an_encoder_that_cannot_be_used_changes_nothing(void **state)
 {
@@ -458,7 +451,7 @@ test_an_encoder_that_cannot_be_used_changes_nothing(void **state)
     rp_embedder broken = f->second, wider = f->second;
     rp_error error = { { 0 } };
     bool changed = true;
-    broken.self_test = fail_self_test;
+    broken.self_test = fake_fail_self_test;
     wider.dim = FAKE_DIM * 2;
     assert_int_equal(rp_cache_exchange(f->cache, &broken, NULL, &error), RP_ERR_CORRUPT);
     assert_string_equal(error.text, "all vectors are equal");
