@@ -13,9 +13,9 @@
  *
  * libcurl repeats any request whose kept connection ended without a byte of a reply. A POST that
  * may have arrived must not arrive twice (RFC 9110 9.2.2), so before it is sent once more we look
- * at the connection it went out on: still open, the other side has refused it unread (HTTP/2);
- * closed in order without confirming a byte of it, it was never received. Otherwise the fetch ends
- * as broken.
+ * at the connection it went out on: closed in order without confirming a byte of it, it was never
+ * received. What the other side has refused unread (HTTP/2) is sent again too. Otherwise the fetch
+ * ends as broken.
  *
  * An upstream that sends more than its Content-Length says leaves bytes in a kept-alive
  * connection that libcurl 7.88 would take for the next reply, which may be another
@@ -88,6 +88,9 @@ struct curl_fetch {
     bool asked;            /* it was let go out on local_port's connection, where */
     uint64_t sent_before;  /* so many bytes had been sent before */
     bool lost, unread;     /* that connection was closed; surely before the request came */
+    unsigned stream;       /* of HTTP/2; 0: none */
+    bool died, read_failed; /* on_words */
+    bool refused;          /* the other side said that it had not looked at it (HTTP/2) */
     bool would_repeat;     /* it would have gone out twice */
     bool paused;           /* on_data said so */
     bool upload_paused, upload_last, upload_in_pieces, in_want_body;
@@ -231,7 +234,9 @@ close_socket(void *context, curl_socket_t fd)
     TAILQ_FOREACH(fetch, &curl->fetches, link)
         if (port && fetch->asked && !fetch->lost && fetch->local_port == port) {
             fetch->lost = true;
-            fetch->unread = was_closed_unread(fd, fetch->sent_before);
+            fetch->unread =
+                was_closed_unread(fd, fetch->sent_before) ||
+                (fetch->stream && fetch->died && !fetch->read_failed && is_open(fd));
         }
     return close(fd);
 }
@@ -240,7 +245,7 @@ close_socket(void *context, curl_socket_t fd)
 static bool
 may_go_again(rp_curl *curl, const curl_fetch *fetch)
 {
-    if (fetch->is_repeatable)
+    if (fetch->is_repeatable || fetch->refused)
         return true;
     if (fetch->lost)
         return fetch->unread;
@@ -397,7 +402,8 @@ slot_of_port(rp_curl *curl, int local_port)
     return fd >= 0 && (size_t)fd < curl->slot_count ? curl->slots[fd] : NULL;
 }
 
-/* The connection had bytes nobody asked for. The request was not sent: again, elsewhere. */
+/* The connection had bytes nobody asked for, or was given notice: the request was not sent, or
+ * not looked at. Again, elsewhere. */
 static bool
 start_afresh(curl_fetch *fetch)
 {
@@ -405,7 +411,7 @@ start_afresh(curl_fetch *fetch)
     curl->depth++;
     curl_multi_remove_handle(curl->multi, fetch->easy);
     curl->depth--;
-    fetch->added = fetch->noisy = false;
+    fetch->added = fetch->noisy = fetch->asked = fetch->refused = false;
     fetch->fresh = true;
     curl_easy_setopt(fetch->easy, CURLOPT_FRESH_CONNECT, 1L);
     return enter(fetch);
@@ -419,6 +425,35 @@ note_silence(curl_fetch *fetch)
     curl_easy_getinfo(fetch->easy, CURLINFO_HTTP_VERSION, &version);
     if (slot)
         slot->must_be_silent = version == CURL_HTTP_VERSION_1_1 || version == CURL_HTTP_VERSION_1_0;
+}
+
+/* That an HTTP/2 stream was refused unread libcurl says in words only, and of a kept connection not
+ * even so: "died" is then one that it gives up while it is open and nothing was wrong with it
+ * (close_socket looks). Should the words change, such a request ends as broken. */
+static int
+on_words(CURL *easy, curl_infotype type, char *text, size_t size, void *context)
+{
+    curl_fetch *fetch = context;
+    char words[128];
+    unsigned number;
+    (void)easy;
+    if (type != CURLINFO_TEXT)
+        return 0;
+    const size_t len = RP_MIN(size, sizeof words - 1);
+    memcpy(words, text, len);
+    words[len] = '\0';
+    const char *last = strstr(words, "last_stream=");
+    if (sscanf(words, "Using Stream ID: %u", &number) == 1)
+        fetch->stream = number;
+    else if (strstr(words, "SSL_read"))
+        fetch->read_failed = true;
+    else if (strstr(words, "Connection died"))
+        fetch->died = true;
+    else if (strstr(words, "REFUSED_STREAM"))
+        fetch->refused = true;
+    else if (strstr(words, "GOAWAY") && last && sscanf(last, "last_stream=%u", &number) == 1)
+        fetch->refused = fetch->stream > number; /* RFC 9113, 6.8: not looked at */
+    return 0;
 }
 
 /* libcurl is about to send the request on the connection with this local port. */
@@ -450,6 +485,11 @@ on_before_request(void *context, char *remote, char *local, int remote_port, int
         }
         slot->must_be_silent = false;
     }
+    /* Listened to until the first byte; an HTTP/1 connection has nothing to say. */
+    fetch->refused = fetch->died = fetch->read_failed = false;
+    fetch->stream = 0;
+    if (!is_kept)
+        curl_easy_setopt(fetch->easy, CURLOPT_VERBOSE, 1L);
     fetch->asked = true;
     fetch->sent_before = fd >= 0 ? sent_on(fd) : 0;
     return CURL_PREREQFUNC_OK;
@@ -473,7 +513,9 @@ collect_done(rp_curl *curl)
             destroy(fetch);
             continue;
         }
-        if (fetch->noisy && !fetch->fresh && start_afresh(fetch))
+        const bool again = fetch->noisy || (fetch->refused && code != CURLE_OK &&
+                                            !fetch->heard_us && !fetch->upload_in_pieces);
+        if (again && !fetch->fresh && start_afresh(fetch))
             continue;
         if (code == CURLE_OK)
             note_silence(fetch);
@@ -627,6 +669,29 @@ take_field(curl_fetch *fetch, rp_str line)
     return !rp_arena_failed(&fetch->arena);
 }
 
+/* As for our own parser (decide_reply_framing): two readings of where a reply ends are none.
+ * libcurl takes one of them, and the head that we pass on may name the other. */
+static bool
+is_framing_sound(const curl_fetch *fetch)
+{
+    const rp_header *length = NULL, *coding = NULL;
+    for (size_t i = 0; i < fetch->reply_header_count; i++) {
+        const rp_header *field = &fetch->reply_headers[i];
+        uint64_t size;
+        if (rp_str_equal_ignoring_case(field->name, RP_STR("content-length"))) {
+            if (!rp_str_to_u64(field->value, &size) ||
+                (length && !rp_str_equal(length->value, field->value)))
+                return false;
+            length = field;
+        } else if (rp_str_equal_ignoring_case(field->name, RP_STR("transfer-encoding"))) {
+            if (coding || !rp_str_equal_ignoring_case(field->value, RP_STR("chunked")))
+                return false;
+            coding = field;
+        }
+    }
+    return !length || !coding;
+}
+
 static size_t
 on_header_line(char *bytes, size_t size, size_t count, void *context)
 {
@@ -637,8 +702,10 @@ on_header_line(char *bytes, size_t size, size_t count, void *context)
         return 0;
     /* The first line, and then the whole head, count as heard: the lines between, which
      * come together unless somebody drips, do not. */
-    if (!fetch->heard_us)
+    if (!fetch->heard_us) {
         note_heard(fetch);
+        curl_easy_setopt(fetch->easy, CURLOPT_VERBOSE, 0L);
+    }
     if (fetch->head_done)
         return len; /* a trailer */
     while (line.len && (line.ptr[line.len - 1] == '\n' || line.ptr[line.len - 1] == '\r'))
@@ -649,6 +716,8 @@ on_header_line(char *bytes, size_t size, size_t count, void *context)
         return take_field(fetch, line) ? len : 0;
     if (fetch->status < 200)
         return len; /* the final head is still to come */
+    if (!is_framing_sound(fetch))
+        return 0;
     fetch->head_done = true;
     note_heard(fetch);
     fetch->base.handler.on_head(fetch->base.context, fetch->status, fetch->reply_headers,
@@ -909,6 +978,9 @@ prepare_fetch(curl_fetch *fetch, const rp_fetch_request *request, rp_error *erro
     curl_easy_setopt(fetch->easy, CURLOPT_CLOSESOCKETDATA, curl);
     curl_easy_setopt(fetch->easy, CURLOPT_PREREQFUNCTION, on_before_request);
     curl_easy_setopt(fetch->easy, CURLOPT_PREREQDATA, fetch);
+    curl_easy_setopt(fetch->easy, CURLOPT_DEBUGFUNCTION, on_words);
+    curl_easy_setopt(fetch->easy, CURLOPT_DEBUGDATA, fetch);
+    curl_easy_setopt(fetch->easy, CURLOPT_VERBOSE, 0L);
     curl_easy_setopt(fetch->easy, CURLOPT_FRESH_CONNECT, 0L);
     curl_easy_setopt(fetch->easy, CURLOPT_READFUNCTION, on_upload_wish);
     curl_easy_setopt(fetch->easy, CURLOPT_READDATA, fetch);

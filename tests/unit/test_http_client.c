@@ -105,6 +105,16 @@ answer(int fd, rp_buffer *received, int count)
     } else if (test_contains(r, " /head-only ")) {
         say(fd, "HTTP/1.1 200 OK\r\nContent-Le");
         return false;
+    } else if (test_contains(r, " /two-lengths ")) {
+        say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 5\r\n\r\nabcde");
+    } else if (test_contains(r, " /length-list ")) {
+        say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 3, 5\r\n\r\nabcde");
+    } else if (test_contains(r, " /both ")) {
+        say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"
+                "5\r\nabcde\r\n0\r\n\r\n");
+    } else if (test_contains(r, " /coded ")) {
+        say(fd, "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"
+                "5\r\nabcde\r\n0\r\n\r\n");
     } else if (test_contains(r, " /reset ")) {
         reset(fd);
         return false;
@@ -361,7 +371,10 @@ test_broken_replies_are_told_as_broken(void **state)
 {
     (void)state;
     static const char *const paths[] = { "/garbage",   "/nothing",   "/short", "/short-chunked",
-                                         "/bad-chunk", "/head-only", "/reset" };
+                                         "/bad-chunk", "/head-only", "/reset",
+                                         /* Where do these end? */
+                                         "/two-lengths", "/length-list", "/both", "/coded" };
+    const size_t first_doubtful = 7;
     for (size_t i = 0; i < RP_COUNT(paths); i++) {
         probe p;
         prepare(&p, paths[i]);
@@ -369,6 +382,7 @@ test_broken_replies_are_told_as_broken(void **state)
         if (p.result != RP_FETCH_BROKEN)
             print_error("%s: result %d\n", paths[i], p.result);
         assert_int_equal(p.result, RP_FETCH_BROKEN);
+        assert_int_equal(p.heads, i >= first_doubtful ? 0 : p.heads);
         finish(&p);
     }
 }
