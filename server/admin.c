@@ -48,8 +48,11 @@ reply_error(rp_exchange *exchange, int status, const char *message)
     char body[400];
     const int len = snprintf(body, sizeof body, "{\"error\":{\"message\":\"%s\",\"type\":\"%s\"}}",
                              message, status < 500 ? "invalid_request_error" : "server_error");
-    const rp_header headers[] = { json_header, { RP_STR("WWW-Authenticate"), RP_STR("Bearer") } };
-    rp_exchange_reply(exchange, status, headers, status == 401 ? 2 : 1,
+    const rp_header headers[] = {
+        json_header, status == 401 ? (rp_header){ RP_STR("WWW-Authenticate"), RP_STR("Bearer") }
+                                   : (rp_header){ RP_STR("Allow"), RP_STR("GET, HEAD") }
+    };
+    rp_exchange_reply(exchange, status, headers, status == 401 || status == 405 ? 2 : 1,
                       (rp_str){ body, RP_MIN((size_t)len, sizeof body - 1) });
 }
 
@@ -641,7 +644,9 @@ on_called(void *context, const rp_native_call *call)
     rp_exchange *exchange = s->exchange;
     if (exchange) {
         leave_exchange(s);
-        reply_json(exchange, call->status, rp_buffer_str(&call->reply));
+        const rp_header headers[] = { json_header, { RP_STR("Allow"), rp_str_of(call->allow) } };
+        rp_exchange_reply(exchange, call->status, headers, call->allow ? 2 : 1,
+                          rp_buffer_str(&call->reply));
     }
     unref_stream(s);
 }

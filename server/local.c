@@ -21,6 +21,13 @@ static const rp_str model_prefix = { "reprise/", 8 };
 
 /* ---- health, preflight, native calls -------------------------------------------- */
 
+static bool
+is_get_or_head(const rp_http_request *request)
+{
+    return rp_str_equal(request->method, RP_STR("GET")) ||
+           rp_str_equal(request->method, RP_STR("HEAD"));
+}
+
 static void
 reply_json(rp_visit *visit, int status, rp_str body)
 {
@@ -28,6 +35,28 @@ reply_json(rp_visit *visit, int status, rp_str body)
     rp_reply_head_init(&head);
     rp_reply_head_add(&head, RP_STR("Content-Type"), RP_STR("application/json"));
     rp_visit_reply(visit, status, &head, body);
+}
+
+/* RFC 9110, 15.5.6: it has to say which methods there are. */
+static void
+reply_other_method(rp_visit *visit, const char *allow, rp_str body)
+{
+    rp_reply_head head;
+    rp_reply_head_init(&head);
+    rp_reply_head_add(&head, RP_STR("Content-Type"), RP_STR("application/json"));
+    rp_reply_head_add(&head, RP_STR("Allow"), rp_str_of(allow));
+    rp_visit_reply(visit, 405, &head, body);
+}
+
+/* OPTIONS with the target *: what this server can do in general (RFC 9110, 9.3.7). */
+static void
+reply_options(rp_visit *visit)
+{
+    rp_reply_head head;
+    rp_reply_head_init(&head);
+    rp_reply_head_add(&head, RP_STR("Allow"),
+                      RP_STR("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+    rp_visit_reply(visit, 204, &head, RP_STR(""));
 }
 
 static void
@@ -51,7 +80,9 @@ static void
 on_native_answered(void *context, const rp_native_call *call)
 {
     rp_visit *visit = context;
-    if (visit->exchange)
+    if (visit->exchange && call->allow)
+        reply_other_method(visit, call->allow, rp_buffer_str(&call->reply));
+    else if (visit->exchange)
         reply_json(visit, call->status, rp_buffer_str(&call->reply));
     rp_visit_unref(visit);
 }
@@ -74,7 +105,7 @@ answer_native(rp_visit *visit, const rp_http_request *request)
         .headers = &visit->headers,
         .name = { request->path.ptr + prefix, request->path.len - prefix },
         .is_post = rp_str_equal(request->method, RP_STR("POST")),
-        .is_get = rp_str_equal(request->method, RP_STR("GET")),
+        .is_get = is_get_or_head(request),
         .body = request->body,
     };
     if (!request->body_is_whole) {
@@ -184,16 +215,25 @@ rp_local_answer(rp_visit *visit)
     const rp_http_request *request = rp_exchange_request(visit->exchange);
     const bool is_get = rp_str_equal(request->method, RP_STR("GET"));
     visit->report.reason = "local";
+    if (rp_str_equal(request->path, RP_STR("*"))) { /* OPTIONS, or it were no request */
+        reply_options(visit);
+        return true;
+    }
+    if (visit->site->config->cors && rp_str_equal(request->method, RP_STR("OPTIONS"))) {
+        reply_preflight(visit, request); /* without a credential, on every path */
+        return true;
+    }
     if (rp_str_equal(request->path, RP_STR("/healthz"))) {
-        reply_json(visit, 200, RP_STR("{\"status\":\"ok\"}\n"));
+        if (is_get_or_head(request))
+            reply_json(visit, 200, RP_STR("{\"status\":\"ok\"}\n"));
+        else
+            reply_other_method(visit, "GET, HEAD",
+                               RP_STR("{\"error\":{\"message\":\"this path is read only\","
+                                      "\"type\":\"invalid_request_error\"}}"));
         return true;
     }
     if (rp_str_starts_with(request->path, RP_STR("/v1/reprise/"))) {
         answer_native(visit, request);
-        return true;
-    }
-    if (visit->site->config->cors && rp_str_equal(request->method, RP_STR("OPTIONS"))) {
-        reply_preflight(visit, request);
         return true;
     }
     if (is_get && rp_str_starts_with(request->path, RP_STR("/v1/models/reprise/"))) {

@@ -613,11 +613,13 @@ rp_native_run(rp_native_call *call)
 {
     const call_row *row = find_call(call);
     call->status = 200;
+    call->allow = NULL;
     if (!row) {
         rp_native_fail(call, 404, "there is no such call on this listener");
         return;
     }
-    if (row->has_body ? !call->is_post : !call->is_get) {
+    if (!(row->has_body ? call->is_post : call->is_get)) {
+        call->allow = row->has_body ? "POST" : "GET, HEAD";
         rp_native_fail(call, 405, row->has_body ? "this call is a POST" : "this call is a GET");
         return;
     }

@@ -23,6 +23,7 @@ typedef struct rp_native_call {
 
     /* The answer. */
     int status;
+    const char *allow; /* with a 405, else NULL */
     rp_buffer reply; /* JSON; owned: rp_buffer_init before, rp_buffer_fini after */
 } rp_native_call;
 

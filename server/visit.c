@@ -431,7 +431,8 @@ dispatch(rp_visit *visit, const rp_http_request *request)
                       "this server does not change protocols");
         return;
     }
-    if (request->path.len == 0 || request->path.ptr[0] != '/') {
+    const bool is_server = rp_str_equal(request->path, RP_STR("*")); /* OPTIONS only */
+    if (!is_server && (request->path.len == 0 || request->path.ptr[0] != '/')) {
         rp_visit_fail(visit, 400, "invalid_request_error", "invalid_path",
                       "the request target must begin with a slash");
         return;

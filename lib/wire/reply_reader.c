@@ -40,10 +40,11 @@ rp_reply_reader_free(rp_reply_reader *reader)
     free(reader);
 }
 
+/* A 206 says itself that it is a part. */
 static bool
 is_success(const rp_reply_reader *reader)
 {
-    return reader->http_status >= 200 && reader->http_status < 300;
+    return reader->http_status >= 200 && reader->http_status < 300 && reader->http_status != 206;
 }
 
 void

@@ -116,6 +116,14 @@ def test_replies_that_are_not_whole_and_good_are_never_stored(proxy, upstream, w
     assert upstream.count() == 2
 
 
+def test_a_part_of_a_reply_is_not_a_reply(proxy, upstream):
+    """206: whatever it says, the upstream calls it a part."""
+    wish = {"X-Test": "partial", "Range": "bytes=0-400"}
+    assert proxy.chat("Which part?", headers=wish).status == 206
+    second = proxy.chat("Which part?")
+    assert (second.status, second.cache) == (200, "miss")
+
+
 def test_a_high_temperature_is_not_stored(proxy, upstream):
     for _ in range(2):
         assert proxy.chat("Be wild", temperature=1.5).cache != "hit"

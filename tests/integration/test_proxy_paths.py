@@ -1,5 +1,6 @@
 """Everything that is not cached: passed through, answered here, or refused; and the process."""
 import gzip
+import http.client
 import json
 import os
 import re
@@ -91,6 +92,49 @@ def test_our_own_paths_never_reach_the_upstream(proxy, upstream):
     assert len(upstream.requests) == before
 
 
+def test_methods_that_a_path_of_ours_does_not_have_are_refused_with_those_it_has(proxy):
+    """RFC 9110, 15.5.6."""
+    for method in ("PUT", "DELETE", "TRACE", "OPTIONS", "POST"):
+        reply = proxy.call(method, "/healthz")
+        assert (reply.status, reply.headers["allow"]) == (405, "GET, HEAD")
+    connection = http.client.HTTPConnection(*proxy.admin_address, timeout=PATIENCE)
+    connection.request("POST", "/metrics")
+    assert connection.getresponse().getheader("Allow") == "GET, HEAD"
+    connection.close()
+    for address in (proxy.address, proxy.admin_address):
+        with open(proxy.folder + "/data/admin.token") as file:
+            token = file.read().strip() if address == proxy.admin_address else "sk-test-1"
+        for method in ("GET", "PUT", "OPTIONS"):
+            connection = http.client.HTTPConnection(*address, timeout=PATIENCE)
+            connection.request(method, "/v1/reprise/lookup", headers={"Authorization": "Bearer " + token})
+            reply = connection.getresponse()
+            assert (reply.status, reply.getheader("Allow")) == (405, "POST")
+            connection.close()
+
+
+def test_head_is_a_get_without_a_body(proxy, upstream):
+    reply = proxy.call("HEAD", "/healthz", key=None)
+    assert (reply.status, reply.body, reply.headers["content-length"]) == (200, b"", "16")
+    assert proxy.call("HEAD", "/v1/models").body == b""
+    assert upstream.requests[-1].method == "HEAD"
+
+
+def test_options_without_a_path_are_the_servers_own(proxy, upstream):
+    """RFC 9110, 9.3.7."""
+    before = len(upstream.requests)
+    client = socket.create_connection(proxy.address, timeout=PATIENCE)
+    client.sendall(b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    reply = b""
+    while piece := client.recv(65536):
+        reply += piece
+    client.close()
+    assert reply.startswith(b"HTTP/1.1 204") and b"\r\nAllow: GET, HEAD, POST" in reply
+    assert len(upstream.requests) == before
+    # Those for a path of the upstream's are its to answer.
+    proxy.call("OPTIONS", "/v1/chat/completions")
+    assert upstream.requests[-1].method == "OPTIONS"
+
+
 def test_an_upgrade_is_refused_but_h2c_is_only_declined(proxy):
     reply = proxy.call("GET", "/v1/realtime", headers={"Connection": "Upgrade",
                                                        "Upgrade": "websocket"})
@@ -111,6 +155,8 @@ def test_browsers_only_where_configured(start, proxy):
     assert reply.headers["access-control-allow-origin"] == "https://app.example"
     assert reply.headers["access-control-allow-headers"] == "authorization"
     assert open_.chat("Hello").headers["access-control-allow-origin"] == "https://app.example"
+    # A browser sends no credential with it, on our own paths either.
+    assert open_.call("OPTIONS", "/v1/reprise/lookup", headers=preflight, key=None).status == 204
 
 
 def test_hup_takes_a_new_configuration_and_keeps_serving(proxy, upstream):

@@ -17,6 +17,7 @@ the header X-Test (several joined by commas):
   finish=REASON     finish_reason
   empty             no text
   error-event       an error object in a 200
+  partial           the whole, as a 206
   gzip              say that the body is encoded
   large=BYTES       a plain body of that many bytes
   early=STATUS      answer before the body was read
@@ -251,9 +252,10 @@ class Upstream:
         if request.wants("not-json") is not None:
             body = b"{ this is no json"
         length = len(body) + (100 if request.wants("short") is not None else 0)
-        head = ("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+        head = ("HTTP/1.1 %d OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
                 "x-request-id: up-%d\r\nx-ratelimit-remaining-requests: 99\r\n"
-                "Set-Cookie: session=%d\r\nX-Reprise-Cache: hit\r\n" % (length, number, number))
+                "Set-Cookie: session=%d\r\nX-Reprise-Cache: hit\r\n"
+                % (206 if request.wants("partial") is not None else 200, length, number, number))
         if request.wants("gzip") is not None:
             head += "Content-Encoding: gzip\r\n"
         connection.sendall(head.encode() + b"\r\n")
