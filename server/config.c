@@ -349,20 +349,27 @@ read_cors(reader *r, const rp_yaml *value, void *object)
     return status;
 }
 
+#define LOG_LEVELS "debug|info|warning|error"
+
+static rp_status
+read_log_level(reader *r, const rp_yaml *value, void *object)
+{
+    if (value->type != RP_YAML_SCALAR || find_choice(LOG_LEVELS, value->text) < 0)
+        return fail_value(r, value, "log.level", "one of " LOG_LEVELS);
+    ((rp_config *)object)->log_level = value->text.ptr;
+    return RP_OK;
+}
+
 static rp_status
 read_log(reader *r, const rp_yaml *value, void *object)
 {
     static const field fields[] = {
         { "access", KIND_TEXT, AT(access_log) },
-        { "level", KIND_TEXT, AT(log_level) },
+        { "level", KIND_VALUE, .read = read_log_level },
         { "format", KIND_FLAG_CHOICE, AT(log_json), .choices = "text|json" },
         { NULL },
     };
-    rp_status status = read_map(r, value, "log", fields, object);
-    if (status == RP_OK &&
-        find_choice("debug|info|warning|error", rp_str_of(((rp_config *)object)->log_level)) < 0)
-        status = fail_value(r, value, "log.level", "one of debug|info|warning|error");
-    return status;
+    return read_map(r, value, "log", fields, object);
 }
 
 static rp_status
@@ -393,16 +400,38 @@ read_verifier(reader *r, const rp_yaml *value, void *object)
     return read_map(r, value, "verifier", fields, object);
 }
 
+/* The host of "host[:port][/prefix]" is there, and the port is one. */
+static bool
+has_host(rp_str rest)
+{
+    const char *slash = memchr(rest.ptr, '/', rest.len);
+    const rp_str authority = { rest.ptr, slash ? (size_t)(slash - rest.ptr) : rest.len };
+    const char *colon = memrchr(authority.ptr, ':', authority.len);
+    const char *bracket = memrchr(authority.ptr, ']', authority.len);
+    uint64_t port = 1;
+    if (colon && (!bracket || colon > bracket)) {
+        const rp_str digits = { colon + 1, (size_t)(authority.ptr + authority.len - colon - 1) };
+        return colon > authority.ptr && rp_str_to_u64(digits, &port) && port > 0 && port <= 65535;
+    }
+    return authority.len > 0;
+}
+
 /* "https://host[:port][/prefix]"; a trailing "/" or "/v1" is dropped, for requests
- * bring their own full path. */
+ * bring their own full path. A name and a password in it would be shown wherever the address
+ * is, and not be sent: they are refused, without being repeated. */
 static rp_status
 read_url(reader *r, const rp_yaml *value, void *object)
 {
     rp_str url = value->text;
     const bool is_http = rp_str_starts_with(url, RP_STR("http://"));
     const size_t scheme = is_http ? 7 : 8;
+    if (value->type == RP_YAML_SCALAR && url.len && memchr(url.ptr, '@', url.len))
+        return rp_fail(r->error, RP_ERR_INVALID,
+                       "%s:%zu:%zu: url: found '@', expected an address without a name and password "
+                       "(a tenant's upstream_key is what is sent)", r->name, value->line, value->column);
     if (value->type != RP_YAML_SCALAR || (!is_http && !rp_str_starts_with(url, RP_STR("https://"))) ||
-        url.len <= scheme || url.ptr[scheme] == '/' || strcspn(url.ptr, " \t\r\n?#") != url.len)
+        url.len <= scheme || !has_host((rp_str){ url.ptr + scheme, url.len - scheme }) ||
+        strcspn(url.ptr, " \t\r\n?#") != url.len)
         return fail_value(r, value, "url", "an http:// or https:// address without a query");
     while (rp_str_ends_with(url, RP_STR("/")))
         url.len--;
@@ -507,8 +536,9 @@ static rp_status
 read_tenant_keys(reader *r, const rp_yaml *value, void *object)
 {
     rp_tenant_config *tenant = object;
-    if (value->type != RP_YAML_LIST)
-        return fail_value(r, value, "keys", "a list");
+    if (value->type != RP_YAML_LIST) /* what was found is a key: it is not repeated */
+        return rp_fail(r->error, RP_ERR_INVALID, "%s:%zu:%zu: keys: expected a list of keys", r->name,
+                       value->line, value->column);
     tenant->keys = rp_arena_calloc(r->arena, count_children(value) + 1, sizeof *tenant->keys);
     if (!tenant->keys)
         return rp_fail(r->error, RP_ERR_NOMEM, "no memory for %s", r->name);
@@ -619,11 +649,22 @@ read_prices(reader *r, const rp_yaml *value, void *object)
 #define RO(member) offsetof(rp_route_config, member)
 
 static rp_status
+read_header_value(reader *r, const rp_yaml *value, void *object)
+{
+    static const field text = { "value", KIND_TEXT, 0 };
+    rp_route_config *route = object;
+    if (value->type != RP_YAML_SCALAR)
+        return fail_value(r, value, "value", "a single value");
+    route->match_header_secret = value->from_environment;
+    return read_scalar(r, &text, value, &route->match_header_value);
+}
+
+static rp_status
 read_match_header(reader *r, const rp_yaml *value, void *object)
 {
     static const field fields[] = {
         { "name", KIND_TEXT, RO(match_header) },
-        { "value", KIND_TEXT, RO(match_header_value) },
+        { "value", KIND_VALUE, .read = read_header_value },
         { NULL },
     };
     const rp_status status = read_map(r, value, "match.header", fields, object);
@@ -1073,7 +1114,9 @@ print_text(rp_buffer *out, const char *indent, const char *key, const char *valu
         return;
     rp_buffer_printf(out, "%s%s: \"", indent, key);
     for (const char *c = value; *c; c++)
-        rp_buffer_printf(out, *c == '"' || *c == '\\' ? "\\%c" : "%c", *c);
+        rp_buffer_printf(out, (unsigned char)*c < 0x20       ? "\\x%02x"
+                              : *c == '"' || *c == '\\' ? "\\%c"
+                                                        : "%c", *c);
     rp_buffer_append(out, RP_STR("\"\n"));
 }
 
@@ -1145,7 +1188,8 @@ print_match(rp_buffer *out, const rp_route_config *route)
     if (route->match_header) {
         rp_buffer_append(out, RP_STR("      header:\n"));
         print_text(out, "        ", "name", route->match_header);
-        print_text(out, "        ", "value", route->match_header_value);
+        print_text(out, "        ", "value",
+                   route->match_header_secret ? "***" : route->match_header_value);
     }
 }
 
@@ -1184,8 +1228,11 @@ print_route(rp_buffer *out, const rp_config *config, const rp_route_config *rout
 static void
 print_tls(rp_buffer *out, const char *indent, const char *certificate, const char *key)
 {
-    if (certificate)
-        rp_buffer_printf(out, "%stls: { certificate: \"%s\", key: \"%s\" }\n", indent, certificate, key);
+    if (!certificate)
+        return;
+    rp_buffer_printf(out, "%stls:\n", indent);
+    print_text(out, *indent ? "    " : "  ", "certificate", certificate);
+    print_text(out, *indent ? "    " : "  ", "key", key);
 }
 
 void
@@ -1217,8 +1264,10 @@ rp_config_print(const rp_config *config, rp_buffer *out)
     print_duration(out, "", "body_timeout", config->body_timeout_us);
     print_duration(out, "", "idle_timeout", config->idle_timeout_us);
     print_duration(out, "", "drain_timeout", config->drain_timeout_us);
-    if (config->cors)
-        rp_buffer_printf(out, "cors: { origin: \"%s\" }\n", config->cors_origin);
+    if (config->cors) {
+        rp_buffer_append(out, RP_STR("cors:\n"));
+        print_text(out, "  ", "origin", config->cors_origin);
+    }
     rp_buffer_printf(out, "emit_aliases: %s\nseed: %" PRIu64 "\n",
                      config->emit_aliases ? "true" : "false", config->seed);
     rp_buffer_append(out, RP_STR("log:\n"));

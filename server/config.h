@@ -52,6 +52,7 @@ typedef struct rp_route_config {
     /* What it matches; NULL matches all. Globs except header and namespace names. */
     const char *match_path, *match_model, *match_namespace, *match_tenant;
     const char *match_header, *match_header_value;
+    bool match_header_secret; /* the value came from the environment */
     /* What then holds. */
     const char *name;     /* label in metrics and logs; "default" for the last */
     int upstream;         /* -1: the tenant's or the first */

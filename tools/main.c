@@ -2,6 +2,7 @@
 #include "tools/command.h"
 
 #include <reprise/reprise.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -45,6 +46,24 @@ print_help(FILE *out)
     fputs("\n`reprise COMMAND --help` tells more about one of them.\n", out);
 }
 
+static int
+print_version(void)
+{
+    printf("reprise %s\n", RP_VERSION);
+    return RP_EXIT_DONE;
+}
+
+/* `reprise serve --version`, `reprise eval pairs --version`: behind the words that name the
+ * command. Further on it may be the value of an option. */
+static bool
+asks_for_version(int argc, char **argv)
+{
+    int at = 2;
+    if (argc > 3 && argv[2][0] != '-')
+        at = 3;
+    return argc > at && strcmp(argv[at], "--version") == 0;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -56,13 +75,11 @@ main(int argc, char **argv)
         print_help(stdout);
         return RP_EXIT_DONE;
     }
-    if (strcmp(argv[1], "--version") == 0) {
-        printf("reprise %s\n", RP_VERSION);
-        return RP_EXIT_DONE;
-    }
+    if (strcmp(argv[1], "--version") == 0)
+        return print_version();
     for (const command_row *row = commands; row->name; row++)
         if (strcmp(argv[1], row->name) == 0)
-            return row->run(argc - 1, argv + 1);
+            return asks_for_version(argc, argv) ? print_version() : row->run(argc - 1, argv + 1);
     fprintf(stderr, "reprise: no command '%s'; `reprise --help` lists them\n", argv[1]);
     return RP_EXIT_USAGE;
 }

@@ -295,12 +295,14 @@ rp_admit_and_wait(rp_cache *cache, rp_query *query, rp_admission *admission, rp_
                   rp_error *error)
 {
     rp_query_follow(cache, query);
-    if (query->tier == RP_TIER_SEMANTIC && rp_cache_semantic(cache) && !query->vectors &&
-        rp_query_embed(cache, query) != RP_OK)
-        rp_cache_failed(cache, "embed"); /* too long, or broken: kept for the exact tier */
+    rp_status status = RP_OK;
+    if (query->tier == RP_TIER_SEMANTIC && rp_cache_semantic(cache) && !query->vectors)
+        status = rp_query_embed(cache, query);
+    if (status != RP_OK && status != RP_ERR_LIMIT) /* too long or broken: for the exact tier */
+        rp_cache_failed(cache, "embed");
     rp_admit_check(cache, query);
     rp_admission_wait wait;
-    rp_status status = rp_admission_wait_init(&wait);
+    status = rp_admission_wait_init(&wait);
     if (status != RP_OK)
         return status;
     admission->done = rp_admission_wait_done;

@@ -1022,7 +1022,12 @@ ask_judge(rp_cache *cache, rp_query *query)
 static void
 run_semantic(rp_cache *cache, rp_query *query)
 {
-    if (!query->vectors && rp_query_embed(cache, query) != RP_OK) {
+    const rp_status status = query->vectors ? RP_OK : rp_query_embed(cache, query);
+    if (status == RP_ERR_LIMIT) { /* more windows than are compared: no failure */
+        rp_lookup_skip(cache, query, "long");
+        return;
+    }
+    if (status != RP_OK) {
         rp_cache_failed(cache, "embed");
         rp_lookup_skip(cache, query, "embed");
         return;

@@ -383,6 +383,11 @@ test_long_texts_match_only_window_by_window(void **state)
     long_text(huge, sizeof huge, (RP_WINDOWS_MAX + 1) * FAKE_WINDOW_WORDS, SIZE_MAX);
     put(f, huge, "long");
     expect(f, ask("alice", huge), "exact", "long");
+    huge[0] = 'z';
+    expect_miss(f, ask("alice", huge), "long");
+    rp_cache_stats stats;
+    rp_cache_stats_get(f->cache, &stats);
+    assert_int_equal(stats.failures, 0); /* a long text is no broken encoder */
 }
 
 /* Words `from`.. of the text are changed, `count` of each window. */

@@ -105,6 +105,37 @@ test_what_check_prints_is_a_configuration_without_secrets(void **state)
 }
 
 static void
+test_what_check_prints_can_be_read_again_whatever_its_texts_hold(void **state)
+{
+    (void)state;
+    setenv("RP_TEST_TOKEN", "token-secret", 1);
+    static const char yaml[] =
+        "tls: { certificate: 'a\"b', key: 'c\\d' }\n"
+        "admin: { tls: { certificate: e, key: \"f\\ng\" } }\n"
+        "cors: { origin: 'h\"i' }\n"
+        "upstreams: [ { url: 'http://[::1]:8080/v1' }, { name: b, url: 'https://b.example/v1/' } ]\n"
+        "routes: [ { match: { header: { name: x-team, value: '${RP_TEST_TOKEN}' } } },\n"
+        "          { match: { header: { name: x-team, value: 'a b' } } } ]\n";
+    const rp_config *config = parse(yaml, NULL);
+    assert_string_equal(config->upstreams[0].url, "http://[::1]:8080");
+    assert_string_equal(config->routes[0].match_header_value, "token-secret");
+    rp_buffer once;
+    rp_buffer_init(&once, 0);
+    rp_config_print(config, &once);
+    rp_buffer_append_char(&once, '\0');
+    rp_config_unref(config);
+    assert_null(strstr(once.ptr, "secret"));
+    assert_non_null(strstr(once.ptr, "value: \"a b\""));
+    config = parse(once.ptr, NULL);
+    assert_string_equal(config->tls_certificate, "a\"b");
+    assert_string_equal(config->tls_key, "c\\d");
+    assert_string_equal(config->admin_tls_key, "f\ng");
+    assert_string_equal(config->cors_origin, "h\"i");
+    rp_config_unref(config);
+    rp_buffer_fini(&once);
+}
+
+static void
 test_flags_beat_the_file(void **state)
 {
     (void)state;
@@ -149,6 +180,13 @@ test_bad_files_are_refused_with_place_and_reason(void **state)
         { "upstreams: [{name: a}]\n", "f.yaml:1:13: upstreams: found a map, expected a url" },
         { "upstreams: [{url: ftp://x}]\n", "f.yaml:1:19: url: found 'ftp://x', expected an http" },
         { "upstreams: [{url: 'http://a?b'}]\n", "f.yaml:1:19: url: found 'http://a?b', expected an http" },
+        { "upstreams: [{url: 'http://a:99999/v1'}]\n", "f.yaml:1:19: url: found 'http://a:99999/v1', expected an http" },
+        { "upstreams: [{url: 'http://:80'}]\n", "f.yaml:1:19: url: found 'http://:80', expected an http" },
+        { "upstreams: [{url: 'http://a:'}]\n", "f.yaml:1:19: url: found 'http://a:', expected an http" },
+        { "upstreams: [{url: 'http://me:sk-support@a'}]\n", "f.yaml:1:19: url: found '@', expected an address without" },
+        { "tenants: [{name: t, keys: sk-support}]\n", "f.yaml:1:27: keys: expected a list" },
+        { "log: { level: loud }\n", "f.yaml:1:15: log.level: found 'loud', expected one of debug|info" },
+        { "log: { level: [info] }\n", "f.yaml:1:15: log.level: found a list, expected one of debug|info" },
         { "tenants: [{name: t}]\n", "f.yaml:1:11: tenants: found a map, expected keys" },
         { "tenants: [{name: t, keys: [short]}]\n", "f.yaml:1:28: keys: a key must have at least 8" },
         { "tenants: [{name: t, keys: [longenough]}, {name: u, keys: [longenough]}]\n",
@@ -200,6 +238,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_documented_example_is_understood),
         cmocka_unit_test(test_what_check_prints_is_a_configuration_without_secrets),
+        cmocka_unit_test(test_what_check_prints_can_be_read_again_whatever_its_texts_hold),
         cmocka_unit_test(test_flags_beat_the_file),
         cmocka_unit_test(test_bad_files_are_refused_with_place_and_reason),
         cmocka_unit_test(test_nesting_and_size_are_bounded),

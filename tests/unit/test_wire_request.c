@@ -225,6 +225,86 @@ test_each_field_separates_or_not_as_documented(void **state)
     }
 }
 
+/* Every name that may separate, in every protocol: also where the protocol's own documentation
+ * does not have it, for services take each other's, and the next version may. */
+static const char *const separating[] = {
+    "model", "tools", "functions", "tool_choice", "function_call", "parallel_tool_calls", "response_format",
+    "text", "temperature", "top_p", "top_k", "max_tokens", "max_completion_tokens", "max_output_tokens", "stop",
+    "seed", "n", "logit_bias", "logprobs", "top_logprobs", "presence_penalty", "frequency_penalty", "reasoning",
+    "reasoning_effort", "verbosity", "modalities", "audio", "prediction", "web_search_options", "thinking",
+    "output_config", "moderation", "service_tier", "system", "instructions", "previous_response_id",
+    "conversation", "container", "background", "suffix", "a_field_of_next_year", "Temperature", "user ", "",
+};
+static const member silent_members[] = {
+    { "user", "\"a\"", "\"b\"", true },
+    { "metadata", "{\"user_id\":\"a\"}", "{\"user_id\":\"b\"}", true },
+    { "store", "false", "true", true },
+    { "stream", "false", "true", true },
+    { "stream_options", "{\"include_usage\":true}", "{}", true },
+    { "prompt_cache_key", "\"a\"", "\"b\"", true },
+    { "prompt_cache_options", "{\"a\":1}", "[]", true },
+    { "prompt_cache_retention", "\"24h\"", "null", true },
+    { "safety_identifier", "\"a\"", "\"b\"", true },
+};
+static const struct {
+    rp_wire wire;
+    const char *prompt; /* the member with the last user turn */
+} wires[] = {
+    { RP_WIRE_CHAT, "\"messages\":[{\"role\":\"user\",\"content\":\"q\"}]" },
+    { RP_WIRE_COMPLETIONS, "\"prompt\":\"q\"" },
+    { RP_WIRE_EMBEDDINGS, "\"input\":\"q\"" },
+    { RP_WIRE_RESPONSES, "\"input\":\"q\"" },
+    { RP_WIRE_MESSAGES, "\"messages\":[{\"role\":\"user\",\"content\":\"q\"}]" },
+};
+
+/* What a request is with this member beside its prompt; `value` NULL: without. */
+static rp_str
+identity_with(fixture *f, size_t wire, const char *name, const char *value)
+{
+    rp_buffer out;
+    rp_buffer_init(&out, 0);
+    rp_buffer_printf(&out, "{%s", wires[wire].prompt);
+    if (value)
+        rp_buffer_printf(&out, ",\"%s\":%s", name, value);
+    rp_buffer_append_char(&out, '}');
+    const rp_str made = identity_of(f, wires[wire].wire, rp_buffer_str(&out));
+    rp_buffer_fini(&out);
+    return made;
+}
+
+static void
+test_every_name_separates_in_every_protocol(void **state)
+{
+    static const char *const values[] = { NULL, "null", "1", "2", "\"a\"", "\"b\"", "[]", "[1]",
+                                          "{}", "{\"a\":1}", "{\"a\":2}", "true", "false" };
+    fixture *f = *state;
+    for (size_t wire = 0; wire < RP_COUNT(wires); wire++)
+        for (size_t i = 0; i < RP_COUNT(separating); i++) {
+            rp_str made[RP_COUNT(values)];
+            for (size_t v = 0; v < RP_COUNT(values); v++) {
+                made[v] = identity_with(f, wire, separating[i], values[v]);
+                for (size_t other = 0; other < v; other++)
+                    if (rp_str_equal(made[v], made[other]))
+                        fail_msg("%s: \"%s\" does not tell %s from %s", rp_wire_name(wires[wire].wire),
+                                 separating[i], values[v], values[other] ? values[other] : "nothing");
+            }
+            rp_arena_reset(&f->arena);
+        }
+}
+
+static void
+test_no_other_name_separates_in_any_protocol(void **state)
+{
+    fixture *f = *state;
+    for (size_t wire = 0; wire < RP_COUNT(wires); wire++)
+        for (size_t i = 0; i < RP_COUNT(silent_members); i++) {
+            const member *m = &silent_members[i];
+            const rp_str without = identity_with(f, wire, m->name, NULL);
+            assert_str_equal(identity_with(f, wire, m->name, m->value), without);
+            assert_str_equal(identity_with(f, wire, m->name, m->other), without);
+        }
+}
+
 /* ---- one request in other spellings --------------------------------------------------- */
 
 static void
@@ -547,6 +627,8 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_field_separates_or_not_as_documented),
+        cmocka_unit_test(test_every_name_separates_in_every_protocol),
+        cmocka_unit_test(test_no_other_name_separates_in_any_protocol),
         cmocka_unit_test(test_spelling_does_not_separate),
         cmocka_unit_test(test_meaning_does_separate),
         cmocka_unit_test(test_tiers_and_their_reasons),
