@@ -15,6 +15,7 @@ static const struct {
     { "policy", rp_command_bench_policy, "what gates, decisions and learning cost" },
     { "search", rp_command_bench_search, "the vector index against exact search" },
     { "serve", rp_command_bench_serve, "the whole server over loopback, beside nginx" },
+    { "start", rp_command_bench_start, "a start with many entries: when what is ready" },
     { "tokenize", rp_command_bench_tokenize, "a tokenizer on texts of yours" },
 };
 

@@ -5,16 +5,19 @@
  * thread, the least of several rounds over all queries; recall is against the exact
  * scan. The limit of a flat search is the time in which the sieve reads the first half of
  * all sign bits when nothing passes: what remains when all else costs nothing. */
+#include "tools/bench_vectors.h"
 #include "tools/command.h"
 
 #include "base/bytes.h"
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/npy.h"
 #include "base/random.h"
 #include "json/json.h"
 #include "math/scan.h"
 
 #include <getopt.h>
+#include <malloc.h>
 #include <math.h>
 #include <reprise/index.h>
 #include <stdio.h>
@@ -24,7 +27,7 @@ typedef struct bench_options {
     const char *vectors; /* .npy, or NULL: made ones */
     size_t counts[8];
     size_t count_count, query_count, dim, rounds, lists_from;
-    bool json, without_originals, all_tiers;
+    bool json, without_originals, all_tiers, scopes;
 } bench_options;
 
 typedef struct bench_row {
@@ -33,28 +36,6 @@ typedef struct bench_row {
     size_t near_count; /* queries whose nearest has a similarity of .8 or more */
     double adds_per_second, removes_per_second, bytes_per_vector;
 } bench_row;
-
-/* Topics with phrasings around an offset that all share: the shape of an encoder's
- * vectors, not their difficulty. Quote figures from real vectors only. */
-static float *
-make_vectors(size_t count, size_t dim)
-{
-    float *out = malloc(count * dim * sizeof *out);
-    rp_random random, topic;
-    rp_random_init(&random, 1);
-    for (size_t i = 0; out && i < count; i++) {
-        double sum = 0;
-        rp_random_init(&topic, 1000 + rp_random_below(&random, count / 8 + 1));
-        for (size_t j = 0; j < dim; j++) {
-            const double x = (j % 7 == 0) + rp_random_normal(&topic) + 0.5 * rp_random_normal(&random);
-            out[i * dim + j] = (float)x;
-            sum += x * x;
-        }
-        for (size_t j = 0; j < dim; j++)
-            out[i * dim + j] = (float)(out[i * dim + j] / sqrt(sum));
-    }
-    return out;
-}
 
 /* Nanoseconds in which the sieve reads the first half of the signs of `count` vectors and
  * lets none pass, at best of several tries. */
@@ -210,6 +191,78 @@ run_one(const float *vectors, size_t count, const float *queries, const bench_op
     return true;
 }
 
+/* Scopes as requests have them: hashes. */
+static rp_scope
+scope_of(size_t number)
+{
+    rp_scope scope;
+    rp_sha256_of((rp_str){ (const char *)&number, sizeof number }, scope.bytes);
+    return scope;
+}
+
+/* One vector a scope: what a scope costs beside it, and how long it takes to find one. */
+static bool
+run_scopes(const float *vectors, size_t count, const bench_options *o)
+{
+    const rp_index_options options = { .dim = o->dim, .count_max = count, .searchers_max = 1,
+                                       .without_originals = o->without_originals };
+    rp_index *index;
+    rp_scope *scopes = malloc(count * sizeof *scopes);
+    if (!scopes || rp_index_new(&options, &index) != RP_OK)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        scopes[i] = scope_of(i);
+    const size_t empty = rp_index_size_bytes(index), heap = mallinfo2().uordblks + mallinfo2().hblkhd;
+    int64_t start = rp_thread_cpu_ns();
+    for (size_t i = 0; i < count; i++)
+        if (rp_index_add(index, scopes[i], i + 1, vectors + i * o->dim) != RP_OK)
+            return false;
+    const double adds = (double)count / ((double)(rp_thread_cpu_ns() - start) / 1e9);
+    /* A vector's own: codes, scale and id, and the original. */
+    const double own = (double)((o->dim + 15) / 16 * 16 + sizeof(float) + sizeof(rp_entry_id)) +
+                       (o->without_originals ? 0 : (double)o->dim * sizeof(float));
+    const double bytes = (double)(rp_index_size_bytes(index) - empty) / (double)count - own;
+    const double on_heap =
+        (double)(mallinfo2().uordblks + mallinfo2().hblkhd - heap) / (double)count - own;
+    double found_us = INFINITY, none_us = INFINITY;
+    bool good = true;
+    for (size_t round = 0; round < o->rounds; round++) {
+        rp_random random;
+        rp_random_init(&random, round);
+        int64_t spent[2] = { 0, 0 };
+        for (size_t q = 0; q < o->query_count; q++) {
+            const size_t at = rp_random_below(&random, count);
+            const rp_scope other = scope_of(count + at);
+            rp_neighbor near;
+            start = rp_thread_cpu_ns();
+            good &= rp_index_search(index, scopes[at], vectors + at * o->dim, 1, &near) == 1 && near.id == at + 1;
+            spent[0] += rp_thread_cpu_ns() - start;
+            start = rp_thread_cpu_ns();
+            good &= rp_index_search(index, other, vectors + at * o->dim, 1, &near) == 0;
+            spent[1] += rp_thread_cpu_ns() - start;
+        }
+        found_us = fmin(found_us, (double)spent[0] / 1e3 / (double)o->query_count);
+        none_us = fmin(none_us, (double)spent[1] / 1e3 / (double)o->query_count);
+    }
+    start = rp_thread_cpu_ns();
+    for (size_t i = 0; i < count; i++)
+        good &= rp_index_remove(index, i + 1);
+    const double removes = (double)count / ((double)(rp_thread_cpu_ns() - start) / 1e9);
+    if (o->json)
+        printf("{\"scopes\":%zu,\"dim\":%zu,\"bytes_per_scope\":%.1f,\"heap_bytes_per_scope\":%.1f,"
+               "\"adds_per_second\":%.0f,\"removes_per_second\":%.0f,\"found_us\":%.3f,\"none_us\":%.3f}\n",
+               count, o->dim, bytes, on_heap, adds, removes, found_us, none_us);
+    else
+        printf("%zu scopes of one vector of %zu numbers: %.1f bytes a scope beside codes, scale, id and original "
+               "(%.1f with the allocator's own),\n%.0f adds/s, %.0f removes/s, found in %.2f us, "
+               "an unknown scope in %.2f us\n", count, o->dim, bytes, on_heap, adds, removes, found_us, none_us);
+    if (!good)
+        fputs("reprise bench search: a scope was not found, or one that is not there was\n", stderr);
+    rp_index_free(index);
+    free(scopes);
+    return good;
+}
+
 static void
 print_json(const bench_row *row, const bench_options *o)
 {
@@ -273,7 +326,8 @@ parse_arguments(int argc, char **argv, bench_options *o, int *exit_status)
         { "vectors", required_argument, NULL, 'v' }, { "count", required_argument, NULL, 'c' },
         { "queries", required_argument, NULL, 'q' }, { "rounds", required_argument, NULL, 'r' },
         { "without-originals", no_argument, NULL, 'o' }, { "json", no_argument, NULL, 'j' },
-        { "lists-from", required_argument, NULL, 'l' }, { "all-tiers", no_argument, NULL, 't' }, { "help", no_argument, NULL, 'h' }, { 0 },
+        { "lists-from", required_argument, NULL, 'l' }, { "all-tiers", no_argument, NULL, 't' },
+        { "scopes", no_argument, NULL, 's' }, { "help", no_argument, NULL, 'h' }, { 0 },
     };
     uint64_t number;
     int option;
@@ -296,16 +350,19 @@ parse_arguments(int argc, char **argv, bench_options *o, int *exit_status)
             good = rp_str_to_u64(rp_str_of(optarg), &number);
             o->lists_from = good && number == 0 ? SIZE_MAX : number;
             break;
+        case 's': o->scopes = true; break;
         case 't': o->all_tiers = true; break;
         case 'j': o->json = true; break;
         case 'h':
             puts("Usage: reprise bench search [options]\n\n"
                  "  --vectors FILE.npy    unit vectors (reprise embed --format npy); else made ones\n"
-                 "  --count N,...         vectors in the index (10000,100000)\n"
+                 "  --count N,...         vectors in the index (10000,100000); beyond those of the file\n"
+                 "                        they are made of its own (turned to a cosine of .80 to .98)\n"
                  "  --queries N           further vectors that are looked for (1000)\n"
                  "  --rounds N            the least time of so many counts (5)\n"
                  "  --without-originals   keep 8-bit codes only\n"
                  "  --lists-from N        make inverted lists from N vectors on; 0: never\n"
+                 "  --scopes              one vector a scope instead of one scope\n"
                  "  --all-tiers           with every set of kernels that this machine runs\n"
                  "  --json                one object a line");
             *exit_status = RP_EXIT_DONE;
@@ -323,6 +380,11 @@ parse_arguments(int argc, char **argv, bench_options *o, int *exit_status)
 static int
 run_counts(const float *vectors, size_t most, const bench_options *o)
 {
+    for (size_t i = 0; o->scopes && i < o->count_count; i++)
+        if (!run_scopes(vectors, o->counts[i], o))
+            return RP_EXIT_FAILED;
+    if (o->scopes)
+        return RP_EXIT_DONE;
     if (!o->json)
         printf("kernels %s, %s vectors of %zu numbers, %zu queries; CPU us a query on one thread\n"
                "%9s %10s %10s %10s %9s %9s %10s %10s %10s %10s %10s %8s\n", rp_scan_best()->name,
@@ -355,6 +417,21 @@ run_tiers(const float *vectors, size_t most, const bench_options *o)
     return status;
 }
 
+/* `most` vectors, then the last `query_count` of the file, which nothing is made of. */
+static float *
+fill_up(const rp_npy *file, size_t most, size_t query_count)
+{
+    const size_t dim = file->columns, real_count = file->rows - query_count;
+    float *out = malloc((most + query_count) * dim * sizeof *out);
+    for (size_t i = 0; out && i < most; i++)
+        rp_bench_vector(file, real_count, i, out + i * dim);
+    if (out)
+        memcpy(out + most * dim, file->values + real_count * dim, query_count * dim * sizeof *out);
+    if (out)
+        fprintf(stderr, "%zu vectors of the file, %zu made of them\n", real_count, most - real_count);
+    return out;
+}
+
 int
 rp_command_bench_search(int argc, char **argv)
 {
@@ -373,16 +450,20 @@ rp_command_bench_search(int argc, char **argv)
         fprintf(stderr, "reprise bench search: %s\n", error.text);
         return RP_EXIT_USAGE;
     }
-    if (o.vectors && npy.rows < most + o.query_count) {
-        fprintf(stderr, "reprise bench search: %s has %zu vectors; %zu and %zu queries need more\n",
-                o.vectors, npy.rows, most, o.query_count);
+    const size_t all = most + o.query_count;
+    if (o.vectors && npy.rows <= o.query_count) {
+        fprintf(stderr, "reprise bench search: %s has %zu vectors, no more than there are queries\n",
+                o.vectors, npy.rows);
+        rp_npy_close(&npy);
         return RP_EXIT_USAGE;
     }
     if (o.vectors)
         o.dim = npy.columns;
-    else
-        made = make_vectors(most + o.query_count, o.dim);
-    const float *vectors = o.vectors ? npy.values : made;
+    if (o.vectors && npy.rows < all)
+        made = fill_up(&npy, most, o.query_count);
+    else if (!o.vectors)
+        made = rp_bench_vectors_make(all, o.dim);
+    const float *vectors = o.vectors && npy.rows >= all ? npy.values : made;
     exit_status = vectors ? run_tiers(vectors, most, &o) : RP_EXIT_FAILED;
     free(made);
     rp_npy_close(&npy);

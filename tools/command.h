@@ -19,6 +19,7 @@ rp_command rp_command_bench;
 rp_command rp_command_bench_embed;
 rp_command rp_command_bench_policy;
 rp_command rp_command_bench_search;
+rp_command rp_command_bench_start;
 rp_command rp_command_embed;
 rp_command rp_command_bench_serve;
 rp_command rp_command_client; /* lookup, store, ... reembed */
