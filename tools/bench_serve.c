@@ -7,6 +7,7 @@
  * Nothing here fails for being slow. */
 #include "tools/child.h"
 #include "tools/command.h"
+#include "tools/dead.h"
 #include "tools/load.h"
 
 #include "base/buffer.h"
@@ -69,11 +70,13 @@ start_mock(bench *b, const char *words, const char *token_rate)
                           sizeof b->mock_address);
 }
 
+/* `proxy` NULL: our own client of http://, else libcurl through that address. */
 static bool
-start_server(bench *b, const char *model, const char *data)
+start_before(bench *b, const char *address, const char *proxy, const char *model, const char *data)
 {
     char upstream[160], path[600];
-    snprintf(upstream, sizeof upstream, "http://%s", b->mock_address);
+    snprintf(upstream, sizeof upstream, "http://%s%s%s", address, proxy ? ", proxy: http://" : "",
+             proxy ? proxy : "");
     snprintf(path, sizeof path, "%s/%s.yaml", b->folder, data);
     char config[4000];
     snprintf(config, sizeof config, "listen: 127.0.0.1:0\nadmin: { listen: 127.0.0.1:0 }\ndata: %s/%s\n"
@@ -84,6 +87,12 @@ start_server(bench *b, const char *model, const char *data)
     const char *const arguments[] = { "reprise", "serve", "-c", path, NULL };
     return rp_child_start(&b->server, NULL, arguments, STDERR_FILENO, "listening on ",
                           b->server_address, sizeof b->server_address);
+}
+
+static bool
+start_server(bench *b, const char *model, const char *data)
+{
+    return start_before(b, b->mock_address, NULL, model, data);
 }
 
 /* nginx with one worker and kept-alive upstream connections, as one would run it. */
@@ -159,10 +168,14 @@ run(bench *b, const char *address, const rp_str *requests, size_t count, size_t 
 static bool
 prove_key(bench *b)
 {
-    const rp_str request = RP_STR("GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer "
-                                  "sk-bench-1\r\n\r\n");
+    rp_buffer bytes;
+    rp_buffer_init(&bytes, 0);
+    const rp_str request =
+        make_request("May I?", "Cache-Control: no-cache, no-store\r\n", false, &bytes);
     rp_load_result result;
-    if (!run(b, b->server_address, &request, 1, 1, 1, 5, &result))
+    const bool ran = run(b, b->server_address, &request, 1, 1, 1, 5, &result);
+    rp_buffer_fini(&bytes);
+    if (!ran)
         return false;
     free(result.latencies_us);
     return result.replies == 1;
@@ -220,6 +233,87 @@ measure_pass_through(bench *b)
         head(b, "  nginx is not installed: no ratio");
     }
     return true;
+}
+
+static int
+compare_floats(const void *a, const void *b)
+{
+    const float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+/* Asked by the client itself. */
+static bool
+time_dead(const rp_dead *dead, rp_str request, size_t count, path_times *least)
+{
+    rp_load_result result = { .latency_count = count };
+    result.latencies_us = malloc(count * sizeof(float));
+    if (!result.latencies_us)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        result.latencies_us[i] = (float)rp_dead_ask(dead, request);
+    qsort(result.latencies_us, count, sizeof(float), compare_floats);
+    least->p50 = fmin(least->p50, rp_load_quantile(&result, 0.5));
+    least->p99 = fmin(least->p99, rp_load_quantile(&result, 0.99));
+    free(result.latencies_us);
+    return true;
+}
+
+/* Through us: every reply is a 502. */
+static bool
+time_refusals(bench *b, rp_str request, size_t count, path_times *least)
+{
+    rp_load_result result;
+    if (!run(b, b->server_address, &request, 1, 1, count, 20, &result))
+        return false;
+    least->p50 = fmin(least->p50, rp_load_quantile(&result, 0.5));
+    least->p99 = fmin(least->p99, rp_load_quantile(&result, 0.99));
+    free(result.latencies_us);
+    if (result.failed == result.replies && result.replies > 0)
+        return true;
+    rp_fail(&b->error, RP_ERR_INVALID, "a service that is dead was said to have answered");
+    return false;
+}
+
+static bool
+measure_dead(bench *b, rp_dead_kind kind, bool by_curl, const char *name, const char *text)
+{
+    path_times direct = { INFINITY, INFINITY }, reprise = direct;
+    char label[64], sentence[80];
+    rp_dead dead;
+    rp_buffer bytes;
+    rp_buffer_init(&bytes, 0);
+    const rp_str request = make_request("Is anybody there?", "", false, &bytes);
+    rp_child_stop(&b->server);
+    bool good = rp_dead_start(&dead, kind, &b->error) == RP_OK;
+    good = good && start_before(b, dead.address, by_curl ? dead.address : NULL, "none", "dead");
+    for (int round = 0; round < (b->quick ? 2 : 6) && good; round++)
+        good = time_dead(&dead, request, b->quick ? 100 : 400, &direct) &&
+               time_refusals(b, request, b->quick ? 100 : 400, &reprise);
+    if (good) {
+        snprintf(label, sizeof label, "dead_%s_added_p50_us", name);
+        snprintf(sentence, sizeof sentence, "%s, longer at p50", text);
+        say(b, label, reprise.p50 - direct.p50, "us", sentence);
+        snprintf(label, sizeof label, "dead_%s_added_p99_us", name);
+        snprintf(sentence, sizeof sentence, "%s, longer at p99", text);
+        say(b, label, reprise.p99 - direct.p99, "us", sentence);
+    }
+    rp_dead_stop(&dead);
+    rp_buffer_fini(&bytes);
+    return good;
+}
+
+/* How much longer a client waits for its 502 than it had waited without us. */
+static bool
+measure_dead_upstreams(bench *b)
+{
+    head(b, "a dead upstream, one connection (least of the rounds)");
+    return measure_dead(b, RP_DEAD_REFUSES, false, "refuses", "nobody listens") &&
+           measure_dead(b, RP_DEAD_REFUSES, true, "refuses_curl", "nobody listens, libcurl") &&
+           measure_dead(b, RP_DEAD_CLOSES, false, "closes", "takes it and closes") &&
+           measure_dead(b, RP_DEAD_CLOSES, true, "closes_curl", "takes it and closes, libcurl") &&
+           measure_dead(b, RP_DEAD_RESETS, false, "resets", "resets mid head") &&
+           measure_dead(b, RP_DEAD_RESETS, true, "resets_curl", "resets mid head, libcurl");
 }
 
 static bool
@@ -454,6 +548,8 @@ measure(bench *b)
     if (!measure_pass_through(b) || !measure_exact_hits(b) || !measure_stream_events(b))
         return false;
     rp_child_stop(&b->nginx);
+    if (!measure_dead_upstreams(b))
+        return false;
     if (strcmp(b->model, "none") != 0) {
         rp_child_stop(&b->server);
         if (!start_server(b, b->model, "semantic") || !prove_key(b) || !measure_semantic_hits(b))
