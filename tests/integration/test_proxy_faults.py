@@ -50,6 +50,44 @@ def test_a_silent_upstream_is_a_504(start, upstream):
     assert (reply.status, reply.json["error"]["code"]) == (504, "upstream_timeout")
 
 
+def calls():
+    """A request of each protocol, whole and streamed."""
+    ask = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
+    for path, body in (("/v1/chat/completions", ask), ("/v1/messages", {**ask, "max_tokens": 5}),
+                       ("/v1/completions", {"model": "m", "prompt": "Hello"}),
+                       ("/v1/responses", {"model": "m", "input": "Hello", "store": False})):
+        yield path, body
+        yield path, {**body, "stream": True}
+    yield "/v1/embeddings", {"model": "e", "input": "Hello"}
+    yield "/v1/chat/completions", {**ask, "n": 2}  # nobody may share this one
+
+
+@pytest.mark.parametrize("transport", ["ours", "libcurl"])
+@pytest.mark.parametrize("fault,status,code", [
+    ("refused", 502, "upstream_unreachable"), ("reset", 502, "upstream_broken"),
+    ("garbage", 502, "upstream_broken"), ("stall", 504, "upstream_timeout")])
+def test_a_dead_upstream_is_told_in_the_callers_own_words(start, upstream, closed_port, transport,
+                                                          fault, status, code):
+    url = "http://127.0.0.1:%d" % closed_port if fault == "refused" else upstream.url
+    proxy = start(upstreams="[ { name: dead, url: %s%s%s } ]"
+                  % (url, ", proxy: " + url if transport == "libcurl" else "",
+                     ", first_byte_timeout: 100ms" if fault == "stall" else ""))
+    for number, (path, body) in enumerate(calls()):
+        anthropic = path == "/v1/messages"
+        # By its path, not only by where the key stands: a bearer may speak Anthropic too.
+        key = {"x-api-key": "k"} if anthropic and number % 2 else {"Authorization": "Bearer k"}
+        reply = proxy.call(path=path, body=body, key=None, headers={"X-Test": fault, **key})
+        assert (reply.status, reply.headers["content-type"]) == (status, "application/json")
+        error = reply.json["error"]
+        if anthropic:
+            assert reply.json["type"] == "error" and set(reply.json) == {"type", "error"}
+            assert error["type"] == ("timeout_error" if status == 504 else "api_error")
+            assert set(error) == {"type", "message"} and error["message"]
+        else:
+            assert set(reply.json) == {"error"} and set(error) == {"message", "type", "param", "code"}
+            assert (error["type"], error["code"], error["param"]) == ("upstream_error", code, None)
+
+
 @pytest.mark.parametrize("wish", ["reset", "garbage"])
 def test_a_reply_that_never_begins_is_a_502(proxy, wish):
     reply = proxy.chat("Hello " + wish, headers={"X-Test": wish})
