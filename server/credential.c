@@ -45,9 +45,13 @@ hold(rp_visit *visit, int status, const rp_header *headers, size_t count)
     return true;
 }
 
+/* Lists of models, health and documents many services show to anybody, whatever key came along:
+ * what is no call of a model accepts nobody. */
 bool
 rp_visit_learn_credential(rp_visit *visit, int status, const rp_header *headers, size_t count)
 {
+    if (!visit->is_wire && status < 400)
+        return false;
     rp_store *store = rp_cache_store_of(visit->worker->server->cache);
     rp_visit_ref(visit); /* for post_written, which may come before this returns */
     if (!rp_identity_learn(visit->site->tenants, store, &visit->identity, visit->upstream->name,

@@ -48,6 +48,21 @@ def test_a_revoked_key_gets_no_hits(proxy, upstream, status):
     assert (reply.status, reply.cache) == (status, "miss")
 
 
+def test_what_anybody_may_see_accepts_no_key(start, upstream):
+    """A service that lists its models without a look at the key: a revoked one stays revoked."""
+    proxy = start()
+    assert proxy.chat("Hello", key="sk-old").status == 200
+    assert proxy.chat("Hello", key="sk-old").cache == "hit"
+    upstream.rejected_keys.add("sk-old")
+    assert proxy.chat("Other", key="sk-old").status == 401
+    upstream.rejected_keys.clear()  # the list of models is public
+    for method, path in (("GET", "/v1/models"), ("HEAD", "/v1/models"), ("POST", "/v1/files")):
+        assert proxy.call(method, path, key="sk-old").status == 200
+    upstream.rejected_keys.add("sk-old")
+    reply = proxy.chat("Hello", key="sk-old")
+    assert (reply.status, reply.reason) == (401, "credential-unproven")
+
+
 def test_a_crash_does_not_bring_a_revoked_key_back(start, upstream, tmp_path):
     first = start(folder=tmp_path)
     for key in ("sk-gone", "sk-stays"):

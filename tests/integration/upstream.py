@@ -183,6 +183,10 @@ class Upstream:
         path = request.target.split("?")[0]
         if request.method == "POST" and path in ("/v1/chat/completions", "/v1/completions"):
             return self._complete(connection, request, path == "/v1/chat/completions")
+        if path == "/v1/embeddings":
+            return self._send_json(connection, 200, {
+                "object": "list", "model": "e", "usage": {"prompt_tokens": 1, "total_tokens": 1},
+                "data": [{"object": "embedding", "index": 0, "embedding": [1.0]}]})
         if path == "/v1/models":
             return self._send_json(connection, 200, {"object": "list", "data": [
                 {"id": "gpt-test", "object": "model", "created": 1, "owned_by": "upstream"}]})
