@@ -100,6 +100,7 @@ def test_the_encoder_is_an_embeddings_endpoint(semantic, upstream, encoder):
     import base64
     import os
     import struct
+    before = upstream.count("/v1/embeddings")
     name = "reprise/" + os.path.basename(encoder.rstrip("/"))
     ids = [model["id"] for model in semantic.call("GET", "/v1/models").json["data"]]
     assert ids == ["gpt-test", name]
@@ -116,7 +117,7 @@ def test_the_encoder_is_an_embeddings_endpoint(semantic, upstream, encoder):
                   {"input": "x", "model": "reprise/unknown"}, {"input": "x", "encoding_format": "hex"}):
         reply = semantic.call(path="/v1/embeddings", body={"model": name, **wrong})
         assert reply.status == 400 and "message" in reply.json["error"], wrong
-    assert upstream.count("/v1/embeddings") == 0
+    assert upstream.count("/v1/embeddings") == before
 
 
 def test_a_restart_rebuilds_the_index(start, encoder, tmp_path):
