@@ -360,7 +360,7 @@ restore(rp_policy *policy, rp_str payload, rp_error *error)
         .name = name_, .summary = summary_,                                                        \
         .keys = RP_KEY_ERROR_MAX | RP_KEY_HIT_ERROR_MAX | RP_KEY_MIN_SIMILARITY                    \
                 | RP_KEY_VERIFIER_MIN | RP_KEY_AUDIT,                                              \
-        .min_similarity = -1, .version = 3, .create = create, .destroy = destroy,                  \
+        .min_similarity = -1, .version = 4, .create = create, .destroy = destroy,                  \
         .decide = decide, .observe = observe, .forget = forget, .size_bytes = size_bytes,          \
         .save = save, .restore = restore,                                                          \
     }

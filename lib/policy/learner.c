@@ -18,7 +18,7 @@ enum {
 
 static const double RISK_LEAST = 1e-4;   /* the left end of the bins */
 static const double PRIOR_WEIGHT = 8;    /* outcomes that the pooled model is worth; a guess */
-static const double INFLATION_CONFIDENCE = 0.8; /* measured: docs/policies.md */
+static const double INFLATION_CONFIDENCE = 0.75; /* measured: docs/policies.md */
 static const double INFLATION_PRIOR = 5;         /* explored wrongs that prior belief is worth */
 static const double INFLATION_LEAST = 0.5;
 static const double HINKLEY_SLACK = 0.05, HINKLEY_MAX = 12; /* guesses: a shift of 5 % is none */
@@ -29,6 +29,8 @@ static const double EXPLORED_FADE = 0.998;
 static const double FLOOR_WRONG = 0.25, FLOOR_EXPLORED = 60;
 static const double EXPLORE_FIRST = 0.4; /* measured: docs/policies.md */
 static const double GREY_FADE = 0.98;
+/* Agreement above this has a second slope: that nobody dissents says more than that few do. */
+static const float UNANIMITY = 0.8f;
 
 /* ---- evidence and model -------------------------------------------------------------- */
 
@@ -40,6 +42,7 @@ rp_evidence_of_similarity(float similarity, float agreement)
     /* A second slope above .93: calibration curves bend there. */
     e.x[2] = fmaxf(0, similarity - 0.93f) / 0.05f;
     e.x[3] = agreement / 0.3f;
+    e.x[8] = fmaxf(0, agreement - UNANIMITY) / (1 - UNANIMITY);
     return e;
 }
 
@@ -68,7 +71,7 @@ is_monotone(size_t feature)
 void
 rp_model_init(rp_model *model)
 {
-    *model = (rp_model){ .weight = { -1.0, 1.6, 0.8, 0.2, 0.2, 0.3, 1, 2 } };
+    *model = (rp_model){ .weight = { -1.0, 1.6, 0.8, 0.2, 0.2, 0.3, 1, 2, 0.5 } };
     for (size_t i = 0; i < RP_FEATURES; i++)
         model->covariance[i][i] = i < 3 ? 0.5 : 0.1;
 }
@@ -126,9 +129,14 @@ solve(double l[RP_FEATURES][RP_FEATURES], double *b)
     }
 }
 
+/* Each outcome counts by how likely right the last model called it (`last`): most misses are
+ * hopeless, and how hopeless they are bends the curve where hits are decided. The weight
+ * depends on the evidence alone, so that what is fitted stays unbiased where it counts (local
+ * likelihood, Loader 1999). */
 static void
-derive_outcomes(const rp_labelled *outcomes, size_t count, const double *weight,
-                double gradient[RP_FEATURES], double hessian[RP_FEATURES][RP_FEATURES])
+derive_outcomes(const rp_labelled *outcomes, size_t count, const rp_model *last,
+                const double *weight, double gradient[RP_FEATURES],
+                double hessian[RP_FEATURES][RP_FEATURES])
 {
     for (size_t n = 0; n < count; n++) {
         const rp_labelled *o = &outcomes[n];
@@ -138,7 +146,9 @@ derive_outcomes(const rp_labelled *outcomes, size_t count, const double *weight,
             z += weight[i] * x[i];
         }
         const double p = rp_logistic(z);
-        const double residual = p - (o->right ? 1 : 0), curvature = p * (1 - p);
+        const double counts = rp_logistic(rp_model_logit(last, &o->evidence));
+        const double residual = counts * (p - (o->right ? 1 : 0));
+        const double curvature = counts * p * (1 - p);
         for (size_t i = 0; i < RP_FEATURES; i++) {
             gradient[i] += residual * x[i];
             for (size_t j = 0; j <= i; j++)
@@ -157,8 +167,9 @@ derive(const rp_learner *learner, const rp_model *prior, const double *weight,
 {
     memset(gradient, 0, RP_FEATURES * sizeof *gradient);
     memset(hessian, 0, RP_FEATURES * sizeof *hessian);
-    derive_outcomes(learner->outcomes, learner->outcomes_count, weight, gradient, hessian);
-    derive_outcomes(learner->explored_outcomes, learner->explored_count, weight, gradient,
+    const rp_model *last = &learner->model;
+    derive_outcomes(learner->outcomes, learner->outcomes_count, last, weight, gradient, hessian);
+    derive_outcomes(learner->explored_outcomes, learner->explored_count, last, weight, gradient,
                     hessian);
     for (size_t i = 0; i < RP_FEATURES; i++) {
         const double precision = PRIOR_WEIGHT * 0.25;
@@ -311,18 +322,33 @@ find_floor(const rp_learner *learner, double spread)
     return floor;
 }
 
-/* Upper limit of wrong explored hits over those expected; the same for grey misses, by
- * their mean, because they are many; the larger. */
+/* Wrong explored hits as the correction counts them: before much was explored, misses just
+ * below the cut say what to expect of hits. */
+static double
+corrected_wrong(const rp_learner *learner)
+{
+    const double grey = (learner->grey_wrong + 4) / (learner->grey_risk + 4);
+    return learner->explored_wrong + INFLATION_PRIOR * fmax(INFLATION_LEAST, fmin(grey, 2));
+}
+
+/* Upper limit of wrong explored hits over those expected. Misses below the cut enter as its
+ * prior only: measured, hits are wrong less often than expected where such misses are wrong
+ * as often. */
 static double
 find_inflation(const rp_learner *learner)
 {
-    const double grey = (learner->grey_wrong + 4) / (learner->grey_risk + 4);
-    /* Before much was explored the grey misses say what to expect of it. */
-    const double expected = INFLATION_PRIOR * fmax(INFLATION_LEAST, fmin(grey, 2));
-    const double explored
-        = rp_poisson_upper(learner->explored_wrong + expected - 1, INFLATION_CONFIDENCE)
-          / (learner->explored_risk + INFLATION_PRIOR);
-    return fmax(INFLATION_LEAST, fmax(explored, grey));
+    const double ratio = rp_poisson_upper(corrected_wrong(learner) - 1, INFLATION_CONFIDENCE)
+                         / (learner->explored_risk + INFLATION_PRIOR);
+    return fmax(INFLATION_LEAST, ratio);
+}
+
+/* The mean of the same ratio, for the bound on errors among hits: one is a promise about a
+ * stream, the other keeps out what is mostly noise, and needs no caution besides. */
+static double
+find_mean_inflation(const rp_learner *learner)
+{
+    const double ratio = corrected_wrong(learner) / (learner->explored_risk + INFLATION_PRIOR);
+    return fmax(INFLATION_LEAST, ratio);
 }
 
 /* What the ledger lets the next requests spend, per request: the bound, or less if more
@@ -353,14 +379,15 @@ find_cut(const rp_learner *learner, const rp_learner_bounds *bounds)
         count_in[bin_of(risk)]++;
     }
     const double limit = find_allowance(learner, bounds->error_max) * (learner->asked_count + 1.0);
+    const double hit_limit = bounds->hit_error_max / find_mean_inflation(learner);
     double risk = 0, hits = 0, cut = -1;
     for (size_t bin = 0; bin < BINS; bin++) {
-        risk += risk_in[bin] * learner->inflation;
+        risk += risk_in[bin];
         hits += count_in[bin];
         /* What the next question may add: no more than it may risk. */
-        if (risk + upper_edge(bin) * learner->inflation > limit)
+        if ((risk + upper_edge(bin)) * learner->inflation > limit)
             break;
-        if (hits > 0 && risk > bounds->hit_error_max * hits)
+        if (hits > 0 && risk > hit_limit * hits)
             continue; /* too many wrong among hits; a looser cut may dilute, but hardly */
         cut = upper_edge(bin);
         if (upper_edge(bin) > bounds->hit_error_max * 3)
@@ -525,7 +552,7 @@ rp_learner_learn(rp_learner *learner, const rp_labelled *labelled, double risk, 
 /* ---- saved state --------------------------------------------------------------------- */
 
 /* A learner is numbers only and is saved as its struct holds them, field by field where
- * widths could differ: the sums, the model, then both rings of outcomes (32 bytes of
+ * widths could differ: the sums, the model, then both rings of outcomes (36 bytes of
  * evidence, label).
  * Recent questions are not saved: they come back within the hour. */
 static void

@@ -5,7 +5,8 @@
  *  - a ring of labelled outcomes and a small monotone logistic model fitted to them
  *    (shrunk to the model of all strata together). Whether an outcome is seen depends on
  *    its evidence and on our own draw, never on the truth, so that its likelihood needs
- *    no weights (Rubin 1976);
+ *    no correction (Rubin 1976). Each counts by how likely right it was called: the curve
+ *    is to be right where hits are decided (local likelihood);
  *  - a ring of explored outcomes, those of hits that went upstream: they are few and the
  *    only ones that show what hits are like, so that misses must not push them out. They
  *    count in the fit, and from them comes the floor of the risk;
@@ -35,7 +36,7 @@
 #include <reprise/policy.h>
 
 enum {
-    RP_FEATURES = 8,        /* of the model, the constant included */
+    RP_FEATURES = 9,        /* of the model, the constant included */
     RP_OUTCOMES_MAX = 1024, /* labelled outcomes a stratum remembers */
     RP_EXPLORED_MAX = 512,  /* explored ones, beside the others */
     RP_QUESTIONS_MAX = 1024, /* recent questions a stratum remembers */
