@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "embed/registry.h"
 #include "math/kernels.h"
+#include "tools/bench_embed.h"
 #include "tools/command.h"
 
 #include <getopt.h>
@@ -23,10 +24,9 @@
 
 enum { PATH_SIZE = 4096, TEXTS_MAX = 32, TOKENS_MAX = 128, WAYS_MAX = 24 };
 
-static const struct {
-    size_t texts, tokens;
-} grid[] = { { 1, 8 }, { 1, 16 }, { 1, 32 }, { 1, 128 }, { 32, 16 }, { 32, 128 } };
+static const rp_bench_cell grid[] = { { 1, 8 }, { 1, 16 }, { 1, 32 }, { 1, 128 }, { 32, 16 }, { 32, 128 } };
 enum { CELLS = RP_COUNT(grid) };
+_Static_assert((size_t)CELLS <= (size_t)RP_BENCH_CELLS_MAX, "room for all cells");
 /* Some milliseconds of arithmetic on the slowest machine that we know; as often are weights
  * read, the first time to bring them into the caches that they fit. */
 enum { PEAK_TIMES = 200000, READ_TIMES = 4 };
@@ -111,6 +111,11 @@ map_memory(const bench_way *ways, size_t count, bench_memory *out, rp_error *err
 }
 
 /* Every tier that computes a class in its own way; the plain one only if asked for. */
+typedef struct bench_choice {
+    bool plain, chosen;
+    const char *class; /* NULL: all */
+} bench_choice;
+
 static bool
 is_wanted(size_t at, rp_class class, bool chosen)
 {
@@ -121,13 +126,15 @@ is_wanted(size_t at, rp_class class, bool chosen)
 }
 
 static rp_status
-open_ways(const char *path, bool plain, bool chosen, bench_way *ways, size_t *count,
+open_ways(const char *path, const bench_choice *choice, bench_way *ways, size_t *count,
           rp_error *error)
 {
+    const size_t first = choice->plain || choice->chosen ? 0 : 1;
     for (size_t c = 0; c < RP_COUNT(classes); c++)
-        for (size_t at = plain || chosen ? 0 : 1; rp_kernels_at(at) && *count < WAYS_MAX; at++) {
+        for (size_t at = first; rp_kernels_at(at) && *count < WAYS_MAX; at++) {
             const rp_kernels *tier = rp_kernels_at(at);
-            if (!is_wanted(at, classes[c].class, chosen))
+            if (!is_wanted(at, classes[c].class, choice->chosen) ||
+                (choice->class && strcmp(choice->class, classes[c].name) != 0))
                 continue;
             bench_way *way = &ways[*count];
             const rp_encoder_options options = { .precision = classes[c].precision,
@@ -254,6 +261,8 @@ print_help(void)
          "  --rounds N         the least of so many is printed (5)\n"
          "  --plain            the plain C kernels too (slow)\n"
          "  --chosen           only the tier that this machine chooses for a class\n"
+         "  --class CLASS      f32, bf16 or int8 only\n"
+         "  --parts            where the time goes instead: products, attention, norms\n"
          "  --json             one object a line\n"
          "  --help");
 }
@@ -264,20 +273,24 @@ rp_command_bench_embed(int argc, char **argv)
     static const struct option options[] = {
         { "model", required_argument, NULL, 'm' }, { "rounds", required_argument, NULL, 'r' },
         { "plain", no_argument, NULL, 'p' },       { "json", no_argument, NULL, 'j' },
-        { "chosen", no_argument, NULL, 'c' },      { "help", no_argument, NULL, 'h' },
+        { "chosen", no_argument, NULL, 'c' },      { "parts", no_argument, NULL, 'P' },
+        { "class", required_argument, NULL, 'k' }, { "help", no_argument, NULL, 'h' },
         { 0 },
     };
     const char *model = "all-MiniLM-L6-v2";
     uint64_t rounds = 5;
-    bool json = false, plain = false, chosen = false, good = true;
+    bench_choice choice = { 0 };
+    bool json = false, parts = false, good = true;
     int option;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (option) {
         case 'm': model = optarg; break;
         case 'r': good &= rp_str_to_u64(rp_str_of(optarg), &rounds) && rounds - 1 < 10000; break;
-        case 'p': plain = true; break;
+        case 'p': choice.plain = true; break;
         case 'j': json = true; break;
-        case 'c': chosen = true; break;
+        case 'c': choice.chosen = true; break;
+        case 'k': choice.class = optarg; break;
+        case 'P': parts = true; break;
         case 'h': print_help(); return RP_EXIT_DONE;
         default: good = false;
         }
@@ -291,17 +304,21 @@ rp_command_bench_embed(int argc, char **argv)
     static bench_way ways[WAYS_MAX];
     size_t count = 0;
     rp_status status = rp_model_resolve(model, path, sizeof path, &error);
-    if (!status)
-        status = open_ways(path, plain, chosen, ways, &count, &error);
+    if (!status && parts)
+        status = rp_bench_parts(path, choice.class, grid, CELLS, rounds, &error);
+    else if (!status)
+        status = open_ways(path, &choice, ways, &count, &error);
     float *vectors = count ? calloc(TEXTS_MAX * rp_encoder_dim(ways[0].encoder), sizeof *vectors)
                            : NULL;
-    if (!status && !vectors)
+    if (!status && !parts && !count)
+        status = rp_fail(&error, RP_ERR_INVALID, "there is no class %s", choice.class);
+    if (!status && !parts && !vectors)
         status = rp_fail(&error, RP_ERR_NOMEM, "no memory for vectors");
-    if (!status)
+    if (!status && !parts)
         status = measure_all(ways, count, rounds, vectors, &error);
     for (size_t i = 0; !status && json && i < count; i++)
         print_json(&ways[i]);
-    if (!status && !json)
+    if (!status && !json && !parts)
         print_ways(ways, count);
     if (status)
         fprintf(stderr, "reprise bench embed: %s\n", error.text);

@@ -58,8 +58,8 @@ rp_model_files_fingerprint(const rp_model_files *files, char out[33])
     rp_sha256_update_field(&hash, (rp_str){ (const char *)files->tokenizer_hash,
                                             sizeof files->tokenizer_hash });
     rp_sha256_update_field(&hash, rp_str_of(config->prefix));
-    /* How int8 is computed has changed once since stores could be made. */
-    const uint64_t class = files->precision == RP_PRECISION_INT8 ? 0x100 | RP_PRECISION_INT8
+    /* How int8 is computed has changed twice since stores could be made. */
+    const uint64_t class = files->precision == RP_PRECISION_INT8 ? 0x200 | RP_PRECISION_INT8
                                                                    : files->precision;
     const uint64_t numbers[] = { config->architecture, config->pooling, config->layers,
                                  config->heads, epsilon, config->window, class };

@@ -27,6 +27,8 @@ add_tier(const rp_kernels *own)
     }
     if (!own->attention)
         tier->attention = tier[-1].attention;
+    if (!own->attention16)
+        tier->attention16 = tier[-1].attention16;
     if (!own->layer_norm)
         tier->layer_norm = tier[-1].layer_norm;
     if (!own->gate)
@@ -84,8 +86,11 @@ list_tiers(void)
         add_tier(&rp_kernels_avxvnni);
     if (avx2 && __builtin_cpu_supports("avx512f")) {
         add_tier(&rp_kernels_avx512);
-        if (__builtin_cpu_supports("avx512vnni"))
+        if (__builtin_cpu_supports("avx512vnni")) {
+            /* The tier below it may be the fastest for bf16: its attention is this one's too. */
+            tiers[tier_count - 1].attention16 = rp_kernels_avx512vnni.attention16;
             add_tier(&rp_kernels_avx512vnni);
+        }
         if (__builtin_cpu_supports("avx512bf16"))
             add_tier(&rp_kernels_avx512bf16);
         if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16") && has_amx())
@@ -149,7 +154,7 @@ time_product(const rp_kernels *tier, rp_class class)
     void *prepared = (char *)a + 2 * activations;
     const rp_weights by = { .columns = TRIAL_SIZE, .depth = TRIAL_SIZE, .values = memory,
                             .bias = (float *)(void *)at, .scales = (float *)(void *)(at + wide),
-                            .sums = (int32_t *)(void *)(at + 2 * wide) };
+                            .sums = (float *)(void *)(at + 2 * wide) };
     rp_matmul task = { .rows = TRIAL_ROWS, .a = { .values = a, .stride = TRIAL_SIZE * sizeof(float) },
                        .by = &by, .out = a + TRIAL_ROWS * TRIAL_SIZE, .out_stride = TRIAL_SIZE };
     for (size_t i = 0; i < TRIALS; i++) {
@@ -210,7 +215,8 @@ rp_kernels_best(rp_class class)
 size_t
 rp_attention_scratch_count(size_t tokens, size_t head_dim)
 {
-    return (head_dim + RP_ATTENTION_ROWS) * rp_attention_padded(tokens);
+    /* attention16: keys and values as pairs, queries singly, and scores; f32 needs less. */
+    return (head_dim + (head_dim + 1) / 2 + RP_ATTENTION_ROWS) * rp_attention_padded(tokens);
 }
 
 size_t
@@ -334,7 +340,7 @@ rp_pack_int8(float *w, size_t rows, size_t first, size_t panel, const rp_weights
     const size_t depth = into->depth, deep = (depth + 3) / 4 * 4;
     const size_t padded = rp_padded_columns(into->columns, panel);
     float *scales = (float *)(uintptr_t)into->scales, *outliers = (float *)(uintptr_t)into->outliers;
-    int32_t *sums = (int32_t *)(uintptr_t)into->sums;
+    float *sums = (float *)(uintptr_t)into->sums;
     for (size_t row = 0; row < rows; row++) {
         const size_t column = first + row;
         float *from = w + row * depth;
@@ -346,6 +352,7 @@ rp_pack_int8(float *w, size_t rows, size_t first, size_t panel, const rp_weights
         int8_t *to = (int8_t *)(uintptr_t)into->values + (column - column % panel) * deep +
                      column % panel * 4;
         scales[column] = largest / 127;
-        sums[column] = write_steps(from, depth, largest > 0 ? 127 / largest : 0, panel, to);
+        const int32_t sum = write_steps(from, depth, largest > 0 ? 127 / largest : 0, panel, to);
+        sums[column] = (float)sum * scales[column];
     }
 }

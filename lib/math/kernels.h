@@ -48,7 +48,7 @@ typedef struct rp_weights {
     const float *bias;     /* N rounded up to whole panels, as all below; 64-byte aligned */
     /* int8 only; for each column: */
     const float *scales;
-    const int32_t *sums;   /* of its weights, in steps */
+    const float *sums;     /* of its weights */
     size_t outlier_count;
     const uint16_t *outlier_at; /* (outlier_count): which of a's K numbers */
     const float *outliers;      /* (outlier_count, N): their weights, which are 0 in values */
@@ -100,6 +100,9 @@ typedef struct rp_kernels {
     const char *name; /* "plain", "avx2", "avx512", "neon" ... */
     rp_product product[RP_CLASSES];
     void (*attention)(const rp_attention *task);
+    /* The same in whole numbers of 16 bits (attention16.h says exactly what): what the classes
+     * bf16 and int8 compute. The same bits from every tier. */
+    void (*attention16)(const rp_attention *task);
     /* out = (in - mean) / sqrt(variance + epsilon) * gain + bias, each row for itself;
      * in, out (rows, n) without gaps, may be the same. bias may be NULL. */
     void (*layer_norm)(const float *in, size_t rows, size_t n, const float *gain,

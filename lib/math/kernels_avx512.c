@@ -8,6 +8,10 @@
 #define FMA(sum, a, b) __asm__("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b))
 #define VECTOR_MAX(a, b) ((vec)_mm512_max_ps((__m512)(a), (__m512)(b)))
 #define VECTOR_MIN(a, b) ((vec)_mm512_min_ps((__m512)(a), (__m512)(b)))
+#define NARROW_TO_16(x) _mm512_cvtepi32_epi16((__m512i)(x))
+#define NARROW_TO_8(x) _mm512_cvtepi32_epi8((__m512i)(x))
+#define IVECTOR_MAX(a, b) ((ivec)_mm512_max_epi32((__m512i)(a), (__m512i)(b)))
+#define UVECTOR_MAX(a, b) ((ivec)_mm512_max_epu32((__m512i)(a), (__m512i)(b)))
 #define PREFETCHES 1
 #define PREFETCH(p) _mm_prefetch((p), _MM_HINT_T1)
 #define FALLBACK_ATTENTION rp_kernels_plain.attention

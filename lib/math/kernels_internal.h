@@ -67,6 +67,9 @@ rp_put_outliers(float *row, const rp_weights *by, const float *kept)
 /* Adding and subtracting this rounds |x| < 2^22 to an integer, ties to even. */
 #define RP_ROUNDING 12582912.0F
 
+/* A range so small has no steps: their inverse might not be finite. */
+#define RP_NOTHING 1e-35F
+
 /* Keeps a product from being fused with the sum that follows: steps of int8 would then
  * be rounded differently by machines with and without fused multiply-add. */
 #if defined(RP_NO_FUSE) /* a tier whose vectors are in no register brings its own */

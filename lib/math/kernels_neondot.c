@@ -9,6 +9,8 @@
 #define FMA(sum, a, b) __asm__("fmla %0.4s, %1.4s, %2.4s" : "+w"(sum) : "w"(a), "w"(b))
 #define VECTOR_MAX(a, b) ((vec)vmaxq_f32((float32x4_t)(a), (float32x4_t)(b)))
 #define VECTOR_MIN(a, b) ((vec)vminq_f32((float32x4_t)(a), (float32x4_t)(b)))
+#define IVECTOR_MAX(a, b) ((ivec)vmaxq_s32((int32x4_t)(a), (int32x4_t)(b)))
+#define UVECTOR_MAX(a, b) ((ivec)vmaxq_u32((uint32x4_t)(a), (uint32x4_t)(b)))
 #define PREFETCHES 0
 #define PREFETCH(p) ((void)(p))
 #define SIGNED_STEPS 1

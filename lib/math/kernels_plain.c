@@ -15,14 +15,20 @@ typedef double plain_wide __attribute__((vector_size(32)));
     ((sum) = __builtin_convertvector(WIDEN(a) * WIDEN(b) + WIDEN(sum), __typeof__(sum)))
 #define VECTOR_MAX(a, b) select_larger((a), (b))
 #define VECTOR_MIN(a, b) select_smaller((a), (b))
+/* Two numbers of 16 bits in each lane. */
+#define DOT_INT16(sum, a, b)                                                                       \
+    ((sum) = (vec)((ivec)(sum) + ((ivec)(a) << 16 >> 16) * ((ivec)(b) << 16 >> 16) +               \
+                   ((ivec)(a) >> 16) * ((ivec)(b) >> 16)))
 #define PREFETCHES 0
 #define PREFETCH(p) ((void)(p))
+#define FALLBACK_ATTENTION16 attention16_any
 #define FALLBACK_ATTENTION attention_any
 #define FALLBACK_LAYER_NORM layer_norm_any
 
 #include "math/kernels.h"
 
 static void attention_any(const rp_attention *task);
+static void attention16_any(const rp_attention *task);
 static void layer_norm_any(const float *in, size_t rows, size_t n, const float *gain,
                            const float *bias, float epsilon, float *out);
 
@@ -42,11 +48,12 @@ select_smaller(plain_vec a, plain_vec b)
 }
 
 #include "math/tile.h"
+#include "math/attention16.h"
 
 static float
 gelu_one(float x, rp_class class)
 {
-    return (class == RP_CLASS_F32 ? gelu(all(x), true) : gelu(all(x), false))[0];
+    return gelu(all(x), class)[0];
 }
 
 static float
@@ -135,9 +142,10 @@ sum_int8(const rp_matmul *task, size_t row, size_t column, float sums[PANEL])
         for (size_t j = 0; j < PANEL; j++)
             steps[j] += a[k] * panel[(k / 4 * PANEL + j) * 4 + k % 4];
     for (size_t j = 0; j < PANEL; j++) {
-        const int32_t centred = steps[j] - task->a.zeros[row] * by->sums[column + j];
-        sums[j] = fused_one((float)centred, by->scales[column + j] * task->a.scales[row],
+        const float zero = -(task->a.scales[row] * (float)task->a.zeros[row]);
+        sums[j] = fused_one((float)steps[j], by->scales[column + j] * task->a.scales[row],
                             by->bias[column + j]);
+        sums[j] = fused_one(zero, by->sums[column + j], sums[j]);
         for (size_t i = 0; i < by->outlier_count; i++)
             sums[j] = fused_one(task->a.outliers[row * by->outlier_count + i],
                                 by->outliers[i * padded + column + j], sums[j]);
@@ -197,6 +205,92 @@ attention_any(const rp_attention *task)
             attend_row(task, head, t);
 }
 
+static int32_t
+step_one(float x, float steps)
+{
+    const float shifted = fused_one(x, steps, RP_ROUNDING);
+    int32_t bits;
+    memcpy(&bits, &shifted, sizeof bits);
+    return (int16_t)bits;
+}
+
+/* The number d of token t among the head's queries (part 0), keys (1) or values (2). */
+static const float *
+find_number(const rp_attention *task, size_t head, size_t part, size_t t, size_t d)
+{
+    return task->qkv + t * task->qkv_stride + (part * task->heads + head) * task->head_dim + d;
+}
+
+static int32_t
+find_largest_one(const rp_attention *task, size_t head, size_t part)
+{
+    int32_t largest = 0, bits;
+    for (size_t t = 0; t < task->tokens; t++)
+        for (size_t d = 0; d < task->head_dim; d++) {
+            memcpy(&bits, find_number(task, head, part, t, d), sizeof bits);
+            bits &= 0x7fffffff;
+            largest = bits > largest ? bits : largest;
+        }
+    return largest;
+}
+
+/* Whatever is not finite has steps without meaning, and may let sums run over: they are unsigned. */
+static int32_t
+score_one(const rp_attention *task, size_t head, const head16_steps *steps, size_t t, size_t j)
+{
+    uint32_t score = 0;
+    for (size_t d = 0; d < task->head_dim; d++)
+        score += (uint32_t)step_one(*find_number(task, head, 0, t, d), steps->query) *
+                 (uint32_t)step_one(*find_number(task, head, 1, j, d), steps->key);
+    return (int32_t)score;
+}
+
+static void
+attend_row16(const rp_attention *task, size_t head, const head16 *found,
+             const head16_steps *steps, size_t t)
+{
+    int32_t *share = found->scores, top = INT32_MIN, sum = 0;
+    size_t first, last;
+    find_keys(task, t, &first, &last);
+    for (size_t j = first; j < last; j++) {
+        share[j] = score_one(task, head, steps, t, j);
+        top = share[j] > top ? share[j] : top;
+    }
+    for (size_t j = first; j < last; j++) {
+        const vec below = all((float)share[j] - (float)top);
+        share[j] = share_of(below, all(found->exponent), all(found->lowest))[0] & 0xffff;
+        sum += share[j];
+    }
+    for (size_t d = 0; d < task->head_dim; d++) {
+        float out = 0;
+        for (size_t j = first; j < last;) {
+            const size_t border = (j / CHUNK + 1) * CHUNK, next = border < last ? border : last;
+            uint32_t chunk = 0;
+            for (; j < next; j++)
+                chunk += (uint32_t)share[j] *
+                         (uint32_t)step_one(*find_number(task, head, 2, j, d), steps->value);
+            out += (float)(int32_t)chunk;
+        }
+        task->out[t * task->out_stride + head * task->head_dim + d] =
+            out * (found->value / (float)sum);
+    }
+}
+
+/* Any width of heads, as the head of attention16.h says it. */
+static void
+attention16_any(const rp_attention *task)
+{
+    for (size_t head = 0; head < task->heads; head++) {
+        head16 found = { .scores = (int32_t *)(void *)task->scratch };
+        int32_t largest[3];
+        for (size_t part = 0; part < 3; part++)
+            largest[part] = find_largest_one(task, head, part);
+        const head16_steps steps = measure_head(task, largest, &found);
+        for (size_t t = 0; t < task->tokens; t++)
+            attend_row16(task, head, &found, &steps, t);
+    }
+}
+
 /* Any length. */
 static void
 layer_norm_any(const float *in, size_t rows, size_t n, const float *gain, const float *bias,
@@ -221,6 +315,7 @@ const rp_kernels rp_kernels_plain = {
                  [RP_CLASS_BF16] = { PANEL, multiply_bf16, prepare_bf16_as_f32, NULL },
                  [RP_CLASS_INT8] = { PANEL, multiply_int8, prepare_int8, NULL } },
     .attention = attention,
+    .attention16 = attention16,
     .layer_norm = layer_norm,
     .gate = gate,
     .dot = dot,

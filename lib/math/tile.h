@@ -19,6 +19,11 @@
  *                 widened and multiplied as f32, which on Intel is faster
  *   VECTOR_MAX(a, b)  the larger, lane by lane; b where either is NaN
  *   VECTOR_MIN(a, b)  the smaller
+ *   IVECTOR_MAX(a, b), UVECTOR_MAX(a, b)   the larger of int32 and of uint32, if there are
+ *                 instructions
+ *   DOT_INT16(sum, a, b)  int32 sums += two s16 times two; for attention16.h
+ *   NARROW_TO_16(x), NARROW_TO_8(x)   the low bits of each int32, if the compiler's own way
+ *                 is slow (gcc 12 takes seven instructions instead of one)
  *   PREFETCHES    0 or 1
  *   PREFETCH(p)   fetch towards the second-level cache: it gained on Intel and cost 10
  *                 to 27 % on AMD Zen 4 (measured with prototypes)
@@ -56,6 +61,23 @@ typedef float vec_loose __attribute__((vector_size(4 * LANES), aligned(4), may_a
 #else
 #define BF16_AS_F32 1
 #define DOT_BF16(sum, a, b) ((void)(a), (void)(b))
+#endif
+#ifndef IVECTOR_MAX
+INLINE ivec
+select_larger_number(ivec a, ivec b)
+{
+    const ivec larger = a > b;
+    return (a & larger) | (b & ~larger);
+}
+#define IVECTOR_MAX(a, b) select_larger_number((a), (b))
+#define UVECTOR_MAX(a, b)                                                                          \
+    (select_larger_number((a) ^ INT32_MIN, (b) ^ INT32_MIN) ^ INT32_MIN)
+#endif
+typedef int16_t half_vec __attribute__((vector_size(2 * LANES)));
+typedef uint8_t byte_vec __attribute__((vector_size(LANES)));
+#ifndef NARROW_TO_16
+#define NARROW_TO_16(x) __builtin_convertvector((x), half_vec)
+#define NARROW_TO_8(x) __builtin_convertvector((x), byte_vec)
 #endif
 #define UNROLL _Pragma("GCC unroll 16")
 
@@ -165,6 +187,31 @@ max_lanes(vec x)
     return VECTOR_MAX(x, SWAP_1(x));
 }
 
+/* All lanes joined, in every lane. */
+#if LANES == 16
+#define FOLD(x, join)                                                                              \
+    do {                                                                                           \
+        (x) = join((x), SWAP_8(x));                                                                \
+        (x) = join((x), SWAP_4(x));                                                                \
+        (x) = join((x), SWAP_2(x));                                                                \
+        (x) = join((x), SWAP_1(x));                                                                \
+    } while (0)
+#elif LANES == 8
+#define FOLD(x, join)                                                                              \
+    do {                                                                                           \
+        (x) = join((x), SWAP_4(x));                                                                \
+        (x) = join((x), SWAP_2(x));                                                                \
+        (x) = join((x), SWAP_1(x));                                                                \
+    } while (0)
+#else
+#define FOLD(x, join)                                                                              \
+    do {                                                                                           \
+        (x) = join((x), SWAP_2(x));                                                                \
+        (x) = join((x), SWAP_1(x));                                                                \
+    } while (0)
+#endif
+#define IVECTOR_ADD(a, b) ((a) + (b))
+
 /* Row i of a square becomes its column i: halves change places, then halves of halves. */
 #define EXCHANGE(n)                                                                                \
     UNROLL for (size_t i = 0; i < LANES; i++)                                                      \
@@ -213,10 +260,12 @@ exponential(vec x)
  * [0, END], fitted there so that its largest error is least, and nearly 0 beyond. A
  * division, which 1 - erf by a rational function or e^x would need, costs as much as sixteen
  * of these steps.
- *   fine    END 5.5, degree 18: 1.3e-7, rounding included
- *   coarse  END 4.5, degree 10: 1.5e-5, far below what bf16 and int8 keep of the result */
+ *   f32     END 5.5, degree 18: 1.3e-7, rounding included
+ *   bf16    END 4.5, degree 10: 1.5e-5
+ *   int8    END 3.8, degree 7: 1.1e-4, and 4e-4 beyond END; a step of int8 is 1e-2 and more
+ * The others are far below what their class keeps of the result, too. */
 INLINE vec
-gelu(vec x, const bool fine)
+gelu(vec x, const rp_class class)
 {
     static const float exact[] = {
         3.079180791e-03F, -7.573309464e-03F, -2.955790088e-02F, 3.270825660e-02F,
@@ -230,9 +279,16 @@ gelu(vec x, const bool fine)
         -2.049071294e-01F, -4.347816068e-01F, -2.029683195e-01F, 1.472158635e-01F,
         2.465924006e-01F, 1.330395030e-01F, 2.749713394e-02F,
     };
-    const float *terms = fine ? exact : rough;
-    const size_t count = fine ? sizeof exact / sizeof *exact : sizeof rough / sizeof *rough;
-    const float end = fine ? 5.5F : 4.5F;
+    static const float roughest[] = {
+        6.518989801e-02F, 6.281246245e-02F, -1.814709604e-01F, -3.103935719e-01F,
+        -6.699515879e-02F, 1.931218952e-01F, 1.831546426e-01F, 5.450312048e-02F,
+    };
+    const bool fine = class == RP_CLASS_F32, bytes = class == RP_CLASS_INT8;
+    const float *terms = fine ? exact : bytes ? roughest : rough;
+    const size_t count = fine    ? sizeof exact / sizeof *exact
+                         : bytes ? sizeof roughest / sizeof *roughest
+                                 : sizeof rough / sizeof *rough;
+    const float end = fine ? 5.5F : bytes ? 3.8F : 4.5F;
     vec u = fused(absolute(x), all(-2.0F / end), all(1.0F));
     u = VECTOR_MAX(all(-1.0F), u); /* in this order a NaN comes through */
     vec g = all(terms[0]);
@@ -311,7 +367,7 @@ finish_tile(const rp_class class, const rp_matmul *task, size_t row, size_t colu
         UNROLL for (size_t v = 0; v < VECTORS_MAX; v++) {
             vec value = sums[r][v];
             if (task->gelu)
-                value = gelu(value, class == RP_CLASS_F32);
+                value = gelu(value, class);
             if (whole && residual)
                 value += load(residual + v * LANES);
             store((whole ? out : overhang) + v * LANES, value);
@@ -330,14 +386,13 @@ convert_tile(const rp_matmul *task, size_t row, size_t column, vec sums[ROWS_MAX
     const rp_weights *by = task->by;
     const size_t padded = rp_padded_columns(by->columns, PANEL);
     UNROLL for (size_t r = 0; r < rows; r++) {
-        const int32_t zero = task->a.zeros[row + r];
         const vec scale = all(task->a.scales[row + r]);
+        const vec zero = -(scale * (float)task->a.zeros[row + r]);
         UNROLL for (size_t v = 0; v < VECTORS_MAX; v++) {
             const size_t at = column + v * LANES;
-            const ivec own = (ivec)load((const float *)(const void *)by->sums + at);
-            const ivec centred = (ivec)sums[r][v] - own * zero;
-            sums[r][v] = fused(__builtin_convertvector(centred, vec),
-                               load(by->scales + at) * scale, load(by->bias + at));
+            const vec sum = fused(__builtin_convertvector((ivec)sums[r][v], vec),
+                                  load(by->scales + at) * scale, load(by->bias + at));
+            sums[r][v] = fused(zero, load(by->sums + at), sum);
         }
         for (size_t i = 0; i < by->outlier_count; i++) {
             const vec x = all(task->a.outliers[(row + r) * by->outlier_count + i]);
@@ -488,85 +543,85 @@ prepare_bf16(float *in, size_t stride, size_t rows, const rp_weights *by, void *
     }
 }
 
-/* The smallest and the largest number of a row and 0; `bad` is 0, or NaN if one is not finite.
- * Four vectors at a time, so that none waits for the one before. */
+/* The smallest and the largest number of a row and 0, as the bits of floats: those of positive
+ * ones order like integers, and infinity and NaN above them; negative ones do with their sign
+ * turned. Four vectors at a time, so that none waits for the one before. */
 INLINE void
-find_range(const float *x, size_t n, float *low, float *high, float *bad)
+find_range(const float *x, size_t n, float *low, float *high, bool *bad)
 {
     enum { AT_ONCE = 4 };
-    vec highest[AT_ONCE] = { { 0 } }, lowest[AT_ONCE] = { { 0 } }, poison[AT_ONCE] = { { 0 } };
+    ivec highest[AT_ONCE] = { { 0 } }, lowest[AT_ONCE] = { { 0 } };
     size_t i = 0;
     for (; i + AT_ONCE * LANES <= n; i += AT_ONCE * LANES)
         UNROLL for (size_t v = 0; v < AT_ONCE; v++) {
-            const vec value = load(x + i + v * LANES);
-            highest[v] = VECTOR_MAX(value, highest[v]);
-            lowest[v] = VECTOR_MIN(value, lowest[v]);
-            poison[v] = fused(value, (vec){ 0 }, poison[v]);
+            const ivec bits = (ivec)load(x + i + v * LANES);
+            highest[v] = IVECTOR_MAX(bits, highest[v]);
+            lowest[v] = UVECTOR_MAX(bits, lowest[v]);
         }
     for (; i + LANES <= n; i += LANES) {
-        const vec value = load(x + i);
-        highest[0] = VECTOR_MAX(value, highest[0]);
-        lowest[0] = VECTOR_MIN(value, lowest[0]);
-        poison[0] = fused(value, (vec){ 0 }, poison[0]);
+        const ivec bits = (ivec)load(x + i);
+        highest[0] = IVECTOR_MAX(bits, highest[0]);
+        lowest[0] = UVECTOR_MAX(bits, lowest[0]);
     }
     UNROLL for (size_t v = 1; v < AT_ONCE; v++) {
-        highest[0] = VECTOR_MAX(highest[v], highest[0]);
-        lowest[0] = VECTOR_MIN(lowest[v], lowest[0]);
-        poison[0] += poison[v];
+        highest[0] = IVECTOR_MAX(highest[v], highest[0]);
+        lowest[0] = UVECTOR_MAX(lowest[v], lowest[0]);
     }
-    *high = max_lanes(highest[0])[0];
-    *low = -max_lanes(-lowest[0])[0];
-    *bad = 0;
+    FOLD(highest[0], IVECTOR_MAX);
+    FOLD(lowest[0], UVECTOR_MAX);
+    int32_t most = highest[0][0], bits;
+    uint32_t least = (uint32_t)lowest[0][0];
     for (; i < n; i++) {
-        *low = x[i] < *low ? x[i] : *low;
-        *high = x[i] > *high ? x[i] : *high;
-        *bad += x[i] * 0.0F;
+        memcpy(&bits, x + i, sizeof bits);
+        most = bits > most ? bits : most;
+        least = (uint32_t)bits > least ? (uint32_t)bits : least;
     }
-    UNROLL for (size_t lane = 0; lane < LANES; lane++)
-        *bad += poison[0][lane];
+    least = least > 0x80000000 ? least : 0; /* nothing is below 0 */
+    *bad = most >= 0x7f800000 || least >= 0xff800000;
+    memcpy(high, &most, sizeof most);
+    memcpy(low, &least, sizeof least);
 }
 
 /* x = scale * (step - zero), steps in 0..255, the row's smallest and largest number at the
- * ends and 0 exactly on a step. A row that is not finite gets a scale of NaN. */
+ * ends and 0 exactly on a step. A row that is not finite gets a scale of NaN. A number plus
+ * RP_ROUNDING has its nearest integer in its lowest bits; none is below 0, since `zero` was
+ * rounded in the same way, but zero and the largest may both have been rounded up, to 256. */
 INLINE void
 quantize_row(const float *x, size_t n, uint8_t *out, float *scale, int32_t *zero)
 {
-    typedef uint8_t narrow __attribute__((vector_size(LANES)));
-    const size_t whole = n / LANES * LANES;
-    float low, high, bad;
+    float low, high;
+    bool bad;
     find_range(x, n, &low, &high, &bad);
-    const float range = high - low, inverse = range > 0 ? 255 / range : 0;
-    const float origin = rp_round_product(-low, inverse);
-    *scale = range / 255 + bad;
-    *zero = (int32_t)origin;
-    /* A number plus RP_ROUNDING has its nearest integer in its lowest bits. Zero and the largest
-     * may both have been rounded up, to 256. */
-    const ivec shift = (ivec)all(RP_ROUNDING) - *zero;
-    for (size_t i = 0; i < whole; i += LANES) {
-        vec product = load(x + i) * inverse;
-        RP_NO_FUSE(product);
-        ivec step = (ivec)(product + RP_ROUNDING) - shift;
-        step -= step >> 8;
-        const narrow bytes = __builtin_convertvector(step, narrow);
+    const float range = high - low, inverse = range > RP_NOTHING && !bad ? 255 / range : 0;
+    const float origin = RP_ROUNDING - fused(all(low), all(inverse), all(RP_ROUNDING))[0];
+    *scale = bad ? NAN : range / 255;
+    *zero = bad ? 0 : (int32_t)origin;
+    const vec shift = all(RP_ROUNDING) + (float)*zero, most = all(RP_ROUNDING + 255);
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        const vec step = VECTOR_MIN(fused(load(x + i), all(inverse), shift), most);
+        const byte_vec bytes = (byte_vec)NARROW_TO_8((ivec)step);
         memcpy(out + i, &bytes, sizeof bytes);
     }
-    for (size_t i = whole; i < n; i++) {
-        float step = rp_round_product(x[i], inverse) + origin;
-        step = step > 0 ? step : 0;
-        out[i] = (uint8_t)(step < 255 ? step : 255);
+    for (; i < n; i++) {
+        const vec step = VECTOR_MIN(fused(all(x[i]), all(inverse), shift), most);
+        out[i] = (uint8_t)((ivec)step)[0];
     }
 }
 
+/* Outliers leave all rows first and come back last: a number that was just stored holds up the
+ * load of a vector that contains it. */
 KERNEL void
 prepare_int8(float *in, size_t stride, size_t rows, const rp_weights *by, void *room, rp_rows *out)
 {
     float *scales, *outliers;
     int32_t *zeros;
     rp_split_room(room, rows, by->depth, by->outlier_count, out, &scales, &zeros, &outliers);
+    for (size_t row = 0; row < rows; row++)
+        rp_take_outliers(in + row * stride, by, outliers + row * by->outlier_count);
     for (size_t row = 0; row < rows; row++) {
-        float *x = in + row * stride, *kept = outliers + row * by->outlier_count;
+        const float *x = in + row * stride;
         uint8_t *to = (uint8_t *)room + row * out->stride;
-        rp_take_outliers(x, by, kept);
         quantize_row(x, by->depth, to, &scales[row], &zeros[row]);
         for (size_t k = by->depth; k % 4; k++)
             to[k] = 0;
@@ -575,8 +630,9 @@ prepare_int8(float *in, size_t stride, size_t rows, const rp_weights *by, void *
                 to[k] ^= 0x80;
             zeros[row] -= 128;
         }
-        rp_put_outliers(x, by, kept);
     }
+    for (size_t row = 0; row < rows; row++)
+        rp_put_outliers(in + row * stride, by, outliers + row * by->outlier_count);
 }
 
 /* sums of the tile to out; used by attention, which has no bias. */
@@ -748,9 +804,9 @@ gate(float *rows, size_t stride, size_t count, size_t n)
     for (size_t row = 0; row < count; row++, rows += stride) {
         size_t i = 0;
         for (; i + LANES <= n; i += LANES)
-            store(rows + i, gelu(load(rows + i), true) * load(rows + n + i));
+            store(rows + i, gelu(load(rows + i), RP_CLASS_F32) * load(rows + n + i));
         for (; i < n; i++)
-            rows[i] = gelu(all(rows[i]), true)[0] * rows[n + i];
+            rows[i] = gelu(all(rows[i]), RP_CLASS_F32)[0] * rows[n + i];
     }
 }
 

@@ -126,6 +126,7 @@ rp_forward_attend(const rp_forward *work, const rp_layer *layer)
     const rp_model_config *config = &work->model->config;
     const uint32_t *starts = work->batch->starts;
     const size_t D = config->hidden / config->heads;
+    const rp_kernels *kernels = work->model->kernels;
     for (size_t i = 0; i < work->batch->count; i++) {
         const rp_attention task = {
             .tokens = starts[i + 1] - starts[i],
@@ -141,7 +142,10 @@ rp_forward_attend(const rp_forward *work, const rp_layer *layer)
         };
         if (layer->rotary)
             turn_sequence(work, layer->rotary, starts[i], task.tokens);
-        work->model->kernels->attention(&task);
+        if (work->model->class == RP_CLASS_F32)
+            kernels->attention(&task);
+        else
+            kernels->attention16(&task);
     }
 }
 

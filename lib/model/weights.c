@@ -50,7 +50,7 @@ rp_layout_linear(rp_layout *plan, const rp_kernels *kernels, rp_class class, siz
     if (class != RP_CLASS_INT8)
         return;
     out->scales = rp_layout_floats(plan, padded);
-    out->sums = take(plan, padded, sizeof(int32_t));
+    out->sums = rp_layout_floats(plan, padded);
     out->outlier_count = RP_MIN(outliers, depth);
     out->outlier_at = take(plan, outliers, sizeof(uint16_t));
     out->outliers = rp_layout_floats(plan, outliers * padded);
