@@ -89,6 +89,18 @@ set_shares(rp_store *store, const rp_config *config, rp_error *error)
                                              rp_status_name(status));
 }
 
+/* There is no judge in the server: what a judge would decide is a miss. */
+static void
+warn_of_judges(const rp_route_config *route)
+{
+    static const char *const judged[] = { "judge", "cascade", "krites" };
+    for (size_t i = 0; i < RP_COUNT(judged); i++)
+        if (strncmp(route->policy, judged[i], strlen(judged[i])) == 0)
+            rp_log(RP_LOG_WARNING,
+                   "route %s: policy %s asks a judge, and the server has none yet: what it would "
+                   "ask about is a miss", route->name, route->policy);
+}
+
 static rp_status
 make_site(rp_cache *cache, const rp_config *config, rp_site **out, rp_error *error)
 {
@@ -102,8 +114,10 @@ make_site(rp_cache *cache, const rp_config *config, rp_site **out, rp_error *err
     if (status == RP_OK)
         status = rp_tenants_new(config, rp_store_secret(rp_cache_store_of(cache)),
                                 &site->tenants, error);
-    for (size_t i = 0; status == RP_OK && i < config->route_count; i++)
+    for (size_t i = 0; status == RP_OK && i < config->route_count; i++) {
+        warn_of_judges(&config->routes[i]);
         status = fill_rules(cache, &config->routes[i], &site->rules[i], error);
+    }
     if (status == RP_OK)
         status = set_shares(rp_cache_store_of(cache), config, error);
     if (status != RP_OK) {

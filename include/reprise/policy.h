@@ -130,6 +130,9 @@ void rp_policy_decide(rp_policy *policy, const rp_question *question, double ran
 void rp_policy_observe(rp_policy *policy, const rp_outcome *outcome);
 /* An entry is gone; forget its state. */
 void rp_policy_forget(rp_policy *policy, rp_entry_id id);
+/* The entries get vectors of another encoder: forget what was learned about each one's
+ * similarities. What a stratum learned stays, for a stratum is of one encoder. */
+void rp_policy_forget_similarities(rp_policy *policy);
 /* Bytes held beyond the policy itself. */
 size_t rp_policy_size_bytes(const rp_policy *policy);
 

@@ -170,6 +170,16 @@ entry_added(void *context, const rp_entry *entry)
 }
 
 void
+rp_cache_forget_all_similarities(rp_cache *cache)
+{
+    pthread_mutex_lock(&cache->deciders_lock);
+    for (rp_named_decider *each = cache->deciders; each; each = each->next)
+        rp_decider_forget_similarities(each->decider);
+    pthread_mutex_unlock(&cache->deciders_lock);
+    atomic_store(&cache->learned, true);
+}
+
+void
 rp_cache_forget_similarities(rp_cache *cache, rp_entry_id id)
 {
     pthread_mutex_lock(&cache->deciders_lock);
@@ -273,11 +283,26 @@ vectors_are_sound(rp_cache *cache)
 
 /* ---- policies ------------------------------------------------------------------------- */
 
+static const char no_fingerprint[] = "00000000000000000000000000000000";
+
 static void
 state_name(const char *name, rp_buffer *out)
 {
     rp_buffer_init(out, 0);
     rp_buffer_printf(out, "policy/%s", name);
+}
+
+/* A state begins with the fingerprint of the encoder whose similarities it has seen, zeros if
+ * there was none; older ones begin with themselves (RPPS, no digits). Take it off. False: it is
+ * another encoder's. */
+static bool
+is_state_of(rp_str *state, rp_str fingerprint)
+{
+    if (state->len < RP_FINGERPRINT_SIZE || rp_str_starts_with(*state, RP_STR("RPPS")))
+        return true;
+    const rp_str seen = { state->ptr, RP_FINGERPRINT_SIZE };
+    *state = (rp_str){ state->ptr + RP_FINGERPRINT_SIZE, state->len - RP_FINGERPRINT_SIZE };
+    return rp_str_equal(seen, fingerprint);
 }
 
 static void
@@ -287,11 +312,19 @@ restore_decider(rp_cache *cache, const char *name, rp_decider *decider)
     state_name(name, &key);
     rp_buffer_init(&bytes, 0);
     rp_error error = { { 0 } };
-    if (rp_store_state_get(cache->store, rp_buffer_str(&key), &bytes) &&
-        rp_decider_restore(decider, rp_buffer_str(&bytes), &error) != RP_OK) {
-        /* Another policy was configured, or the bytes are damaged: begin anew. */
-        rp_cache_count(cache, "failure", "policy-state");
-        rp_cache_warn(cache, "the saved state of policy \"%s\" is not used: %s", name, error.text);
+    if (rp_store_state_get(cache->store, rp_buffer_str(&key), &bytes)) {
+        const rp_str own = rp_str_of(cache->space->embedder.fingerprint);
+        rp_str state = rp_buffer_str(&bytes);
+        const bool is_ours = is_state_of(&state, own);
+        const rp_status status = rp_decider_restore(decider, state, &error);
+        if (status == RP_OK && !is_ours && own.len) { /* without an encoder nothing is similar */
+            rp_decider_forget_similarities(decider);
+        } else if (status != RP_OK) {
+            /* Another policy was configured, or the bytes are damaged: begin anew. */
+            rp_cache_count(cache, "failure", "policy-state");
+            rp_cache_warn(cache, "the saved state of policy \"%s\" is not used: %s", name,
+                          error.text);
+        }
     }
     rp_buffer_fini(&bytes);
     rp_buffer_fini(&key);
@@ -359,6 +392,8 @@ rp_cache_save(rp_cache *cache, rp_error *error)
     rp_named_decider *each = cache->deciders;
     pthread_mutex_unlock(&cache->deciders_lock);
     rp_status worst = RP_OK;
+    rp_space *space = rp_space_get(cache);
+    const char *fingerprint = space->embedder.fingerprint;
     for (; each; each = each->next) {
         if (atomic_load(&each->superseded))
             continue;
@@ -366,9 +401,15 @@ rp_cache_save(rp_cache *cache, rp_error *error)
         size_t len;
         rp_status status = rp_decider_save(each->decider, &bytes, &len);
         if (status == RP_OK) {
-            rp_buffer key;
+            rp_buffer key, value;
             state_name(each->name, &key);
-            status = rp_store_state_put(cache->store, rp_buffer_str(&key), (rp_str){ bytes, len });
+            rp_buffer_init(&value, 0);
+            rp_buffer_printf(&value, "%.32s", *fingerprint ? fingerprint : no_fingerprint);
+            rp_buffer_append(&value, (rp_str){ bytes, len });
+            status = rp_buffer_failed(&value)
+                         ? RP_ERR_NOMEM
+                         : rp_store_state_put(cache->store, rp_buffer_str(&key), rp_buffer_str(&value));
+            rp_buffer_fini(&value);
             rp_buffer_fini(&key);
             free(bytes);
         }
@@ -379,6 +420,7 @@ rp_cache_save(rp_cache *cache, rp_error *error)
             atomic_store(&cache->learned, true);
         }
     }
+    rp_space_unref(space);
     return worst;
 }
 

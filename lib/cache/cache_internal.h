@@ -189,8 +189,9 @@ RP_NODISCARD rp_status rp_cache_exchange(rp_cache *cache, const rp_embedder *emb
 bool rp_renewer_is_due(rp_cache *cache); /* it was under way when the store was closed */
 RP_NODISCARD rp_status rp_renewer_start(rp_cache *cache, rp_error *error);
 void rp_renewer_stop(rp_cache *cache);
-/* What policies know of this entry's similarities is over. */
+/* What policies know of this entry's similarities, or of all entries', is over. */
 void rp_cache_forget_similarities(rp_cache *cache, rp_entry_id id);
+void rp_cache_forget_all_similarities(rp_cache *cache);
 /* No feedback for look-ups that were made before. */
 void rp_cache_forget_recent(rp_cache *cache);
 

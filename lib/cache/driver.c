@@ -137,6 +137,15 @@ rp_decider_forget(rp_decider *decider, rp_entry_id id)
     pthread_mutex_unlock(&decider->lock);
 }
 
+void
+rp_decider_forget_similarities(rp_decider *decider)
+{
+    pthread_mutex_lock(&decider->lock);
+    if (!decider->hook)
+        rp_policy_forget_similarities(decider->policy);
+    pthread_mutex_unlock(&decider->lock);
+}
+
 size_t
 rp_decider_size_bytes(rp_decider *decider)
 {

@@ -40,6 +40,7 @@ void rp_decider_decide(rp_decider *decider, const rp_question *question, double 
                        rp_decision *out);
 void rp_decider_observe(rp_decider *decider, const rp_outcome *outcome);
 void rp_decider_forget(rp_decider *decider, rp_entry_id id);
+void rp_decider_forget_similarities(rp_decider *decider);
 size_t rp_decider_size_bytes(rp_decider *decider);
 RP_NODISCARD rp_status rp_decider_save(rp_decider *decider, char **out, size_t *len);
 RP_NODISCARD rp_status rp_decider_restore(rp_decider *decider, rp_str bytes, rp_error *error);

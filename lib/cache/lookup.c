@@ -262,6 +262,13 @@ share_wires(rp_query *query)
     return true;
 }
 
+static void
+set_stratum(rp_query *query)
+{
+    query->stratum = rp_stratum_of(&query->caller, query->request->model,
+                                   rp_str_of(query->space->embedder.fingerprint));
+}
+
 static rp_status
 prepare_scope(rp_cache *cache, rp_query *query)
 {
@@ -284,8 +291,7 @@ prepare_scope(rp_cache *cache, rp_query *query)
     if (status != RP_OK)
         return status;
     query->key = rp_key_of(query->scope, request);
-    query->stratum = rp_stratum_of(caller, request->model,
-                                   rp_str_of(query->space->embedder.fingerprint));
+    set_stratum(query);
     return RP_OK;
 }
 
@@ -553,8 +559,7 @@ rp_query_follow(rp_cache *cache, rp_query *query)
     drop_vectors(query);
     query->drive = NULL; /* nothing to be learned from the old similarities */
     query->collides = false;
-    query->stratum = rp_stratum_of(&query->caller, query->request->model,
-                                   rp_str_of(query->space->embedder.fingerprint));
+    set_stratum(query);
 }
 
 rp_status

@@ -429,6 +429,7 @@ rp_cache_exchange(rp_cache *cache, const rp_embedder *embedder, rp_encoder *enco
     atomic_store(&space->index_state, RP_INDEX_LOADING);
     rp_space_use(cache, space);
     rp_cache_forget_recent(cache); /* outcomes of the old similarities */
+    rp_cache_forget_all_similarities(cache);
     if (rp_renewer_start(cache, NULL) != RP_OK) {
         rp_cache_failed(cache, "reembed");
         rp_space_load(space);

@@ -302,6 +302,18 @@ forget(rp_policy *policy, rp_entry_id id)
     rp_links_forget(&state->links, id);
 }
 
+/* The pooled learner does not know whose similarities it has seen. */
+static void
+forget_similarities(rp_policy *policy)
+{
+    calibrated_state *state = policy->state;
+    rp_observations_fini(&state->entries);
+    rp_observations_init(&state->entries);
+    rp_links_fini(&state->links);
+    rp_links_init(&state->links);
+    rp_learner_init(&state->pooled);
+}
+
 /* The pooled learner, u64 strata, each u64 stratum and its learner, the observations,
  * the links. */
 static void
@@ -362,6 +374,7 @@ restore(rp_policy *policy, rp_str payload, rp_error *error)
                 | RP_KEY_VERIFIER_MIN | RP_KEY_AUDIT,                                              \
         .min_similarity = -1, .version = 4, .create = create, .destroy = destroy,                  \
         .decide = decide, .observe = observe, .forget = forget, .size_bytes = size_bytes,          \
+        .forget_similarities = forget_similarities,                                                \
         .save = save, .restore = restore,                                                          \
     }
 

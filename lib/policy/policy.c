@@ -277,6 +277,13 @@ rp_policy_forget(rp_policy *policy, rp_entry_id id)
         policy->kind->forget(policy, id);
 }
 
+void
+rp_policy_forget_similarities(rp_policy *policy)
+{
+    if (policy->kind->forget_similarities)
+        policy->kind->forget_similarities(policy);
+}
+
 size_t
 rp_policy_size_bytes(const rp_policy *policy)
 {

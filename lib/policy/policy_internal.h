@@ -57,6 +57,7 @@ typedef struct rp_policy_kind {
                    rp_decision *out);
     void (*observe)(rp_policy *policy, const rp_outcome *outcome);
     void (*forget)(rp_policy *policy, rp_entry_id id);
+    void (*forget_similarities)(rp_policy *policy);
     size_t (*size_bytes)(const rp_policy *policy);
     void (*save)(const rp_policy *policy, rp_buffer *out);
     /* Reads a whole payload or leaves the policy as it was. */

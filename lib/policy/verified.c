@@ -191,6 +191,14 @@ forget_entry(rp_policy *policy, rp_entry_id id)
 }
 
 static void
+forget_entries(rp_policy *policy)
+{
+    verified_state *state = policy->state;
+    rp_observations_fini(&state->entries);
+    rp_observations_init(&state->entries);
+}
+
+static void
 save_entries(const rp_policy *policy, rp_buffer *out)
 {
     rp_observations_save(&((const verified_state *)policy->state)->entries, out);
@@ -497,6 +505,7 @@ restore_global(rp_policy *policy, rp_str payload, rp_error *error)
         .keys = RP_KEY_ERROR_MAX | RP_KEY_HIT_ERROR_MAX | RP_KEY_MIN_SIMILARITY,                   \
         .min_similarity = -1, .version = 1, .create = create, .destroy = destroy,                  \
         .decide = decide_, .observe = observe_entry, .forget = forget_entry,                       \
+        .forget_similarities = forget_entries,                                                     \
         .size_bytes = size_bytes, .save = save_entries, .restore = restore_entries,                \
     }
 

@@ -14,6 +14,7 @@ import threading
 
 import pytest
 
+from mock import Mock
 from proxy import BINARY, PATIENCE, Admin, chat_body
 
 
@@ -385,3 +386,48 @@ def test_the_commands_refuse_what_would_mean_everything(proxy, admin, tmp_path, 
                                 capture_output=True, text=True, timeout=PATIENCE)
         assert absent.returncode == 2 and "no store" in absent.stderr, (arguments, absent.stderr)
     assert not (tmp_path / "absent").exists()
+
+
+def test_what_is_exported_answers_byte_for_byte_elsewhere(start):
+    """In every protocol, as a body and as a stream; ids and times of a replay aside."""
+    service = Mock()
+    try:
+        tenants = "tenants: [ { name: support, keys: [ sk-support-1 ] } ]"
+        upstreams = "[ { name: service, url: %s } ]" % service.url
+        asked = [("/v1/chat/completions", chat_body('plain "\u00fcnicode"\n\t\u2028 \U0001f600')),
+                 ("/v1/chat/completions", chat_body("as a stream", stream=True)),
+                 ("/v1/completions", {"model": "m", "prompt": "completed"}),
+                 ("/v1/embeddings", {"model": "m", "input": "embedded"}),
+                 ("/v1/messages", {"model": "m", "max_tokens": 500,
+                                   "messages": [{"role": "user", "content": "message"}]}),
+                 ("/v1/responses", {"model": "m", "store": False, "input": "responded"})]
+
+        def ask(server, path, body, **headers):
+            return server.call(path=path, body=body, key="sk-support-1",
+                               headers={"X-Reprise-Namespace": "n 1", "X-Reprise-Tags": "a,b", **headers})
+
+        def answers(server):
+            replies = []
+            for path, body in asked:
+                for form in (body, dict(body, stream=not body.get("stream"))):
+                    if path == "/v1/embeddings" and form is not body:
+                        continue
+                    reply = ask(server, path, form, **{"Cache-Control": "only-if-cached"})
+                    assert reply.cache == "hit", (path, form, reply.reason)
+                    replies.append(re.sub(rb'"(id|item_id|created|created_at)":("[^"]*"|[0-9.]+)', b"", reply.body))
+            return replies
+
+        first = start(tenants, upstreams=upstreams)
+        for path, body in asked:
+            assert ask(first, path, body).status == 200
+        Admin(first).wait_until_committed(len(asked))
+        exported = Admin(first).call("GET", "/v1/reprise/export").body
+        second = start(tenants, upstreams=upstreams)
+        report = Admin(second).call("POST", "/v1/reprise/import", exported).json
+        assert report == {"imported": len(asked), "expired": 0, "refused": 0, "first_error": None}
+        second.accept("sk-support-1")
+        assert answers(second) == answers(first)
+        again = Admin(second).call("GET", "/v1/reprise/export").body
+        assert sorted(again.splitlines()) == sorted(exported.splitlines())
+    finally:
+        service.stop()

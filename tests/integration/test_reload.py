@@ -7,6 +7,7 @@ that is not tried again; a token that goes on working after it was replaced.
 import concurrent.futures
 import os
 import random
+import signal
 import socket
 
 import pytest
@@ -156,3 +157,29 @@ def test_what_has_to_wait_is_said(proxy, key, line):
     assert "%s changed in the configuration; it takes effect at the next start" % key in said
     assert said.count("takes effect at the next start") == 1
     assert proxy.chat("Hello").status == 200
+
+
+def test_systemd_is_told_when_it_asks(start, tmp_path):
+    """Each state once, in order: ready, reloading and ready again, also of a file that cannot
+    be used, and stopping."""
+    path = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(path)
+        listener.settimeout(PATIENCE)
+        proxy = start(environment={"NOTIFY_SOCKET": path})
+        assert listener.recv(200) == b"READY=1"
+        for config in (proxy.config, "nonsense: 1"):
+            proxy.write_config(config)
+            proxy.signal(signal.SIGHUP)
+            assert listener.recv(200).startswith(b"RELOADING=1")
+            assert listener.recv(200) == b"READY=1"
+        proxy.signal(signal.SIGTERM)
+        assert listener.recv(200) == b"STOPPING=1"
+
+
+def test_a_policy_that_nobody_could_answer_is_said_at_the_start(start):
+    proxy = start("routes: [ { name: careful, cache: { policy: 'judge' } } ]")
+    assert "careful" in proxy.wait_for_line("the server has none yet")
+    proxy.accept()
+    assert proxy.chat("Who judges?").cache == "miss"
+    assert proxy.wait_for_hit("Who judges?").cache == "hit"  # the exact tier asks nobody

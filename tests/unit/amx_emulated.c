@@ -5,7 +5,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-
 #define LANES 16
 #define ROWS_MAX 1
 #define VECTORS_MAX 4

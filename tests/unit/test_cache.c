@@ -1220,6 +1220,59 @@ test_what_a_policy_learned_outlives_the_process(void **state)
     rp_buffer_fini(&saved);
 }
 
+/* Bytes of the default policy's state: they grow with what it knows of single entries. */
+static size_t
+state_size(fixture *f)
+{
+    char *bytes;
+    size_t len;
+    assert_int_equal(rp_decider_save(f->cache->decider, &bytes, &len), RP_OK);
+    free(bytes);
+    return len;
+}
+
+static void
+test_similarities_of_another_encoder_are_forgotten(void **state)
+{
+    static const char *const policies[] = { "verified", "verified-plus" };
+    fixture *f = *state;
+    for (size_t i = 0; i < RP_COUNT(policies); i++) {
+        f->embedder = fake_embedder(FAKE_FINGERPRINT);
+        f->options.policy = policies[i];
+        reopen_cache(f);
+        assert_int_equal(rp_cache_reembed(f->cache, NULL, NULL, NULL), RP_OK);
+        const size_t nothing_size = state_size(f);
+        char entry[33];
+        put_request(f, ask("alice", question), "click reset", entry);
+        const rp_outcome outcome = { .source = RP_OUTCOME_FEEDBACK, .right = true, .probability = 1,
+                                     .candidate = { .id = 7, .similarity = 0.9f } };
+        rp_decider_observe(f->cache->decider, &outcome);
+        atomic_store(&f->cache->learned, true);
+        const size_t known_size = state_size(f);
+        assert_true(known_size > nothing_size);
+        /* The same encoder, after a restart and after vectors were made again: it is all there. */
+        reopen_cache(f);
+        assert_int_equal(state_size(f), known_size);
+        assert_int_equal(rp_cache_reembed(f->cache, NULL, NULL, NULL), RP_OK);
+        assert_int_equal(state_size(f), known_size);
+        /* A start with another encoder, whose cache is not even semantic: whoever reembeds with
+         * another policy than the server's does not load the server's state. */
+        f->embedder = fake_embedder(FAKE_FINGERPRINT_OTHER);
+        reopen_cache(f);
+        assert_true(state_size(f) < known_size);
+        f->embedder = fake_embedder(FAKE_FINGERPRINT);
+        reopen_cache(f);
+        assert_int_equal(state_size(f), known_size); /* nothing was learned or saved meanwhile */
+        /* The encoder changes in this process. */
+        rp_embedder other = fake_embedder(FAKE_FINGERPRINT_OTHER);
+        assert_int_equal(rp_cache_exchange(f->cache, &other, NULL, NULL), RP_OK);
+        assert_true(state_size(f) < known_size);
+        f->embedder = other;
+        reopen_cache(f);
+        assert_true(state_size(f) < known_size);
+    }
+}
+
 /* A miss that goes upstream, as the server does it: look up, learn, admit. */
 static const char *
 fetch_checked(fixture *f, const char *prompt, const char *reply, rp_collision_check check)
@@ -1802,6 +1855,7 @@ main(void)
         T(test_a_miss_teaches_what_its_reply_shows),
         cmocka_unit_test(test_an_outcome_survives_its_bytes_and_damage_is_seen),
         T(test_what_a_policy_learned_outlives_the_process),
+        T(test_similarities_of_another_encoder_are_forgotten),
         T(test_a_policy_that_learns_comes_to_serve_and_remembers),
         T(test_an_entry_with_an_addition_does_not_answer_what_it_copied),
         T(test_without_the_check_the_attack_works),
