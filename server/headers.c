@@ -608,7 +608,7 @@ add_hit(rp_reply_head *head, const rp_cache_report *report)
         rp_reply_head_printf(head, RP_STR("X-Reprise-Saved-Tokens"), "%lld,%lld",
                              (long long)report->saved.input_tokens,
                              (long long)report->saved.output_tokens);
-    if (isfinite(report->risk))
+    if (!report->hide_similarity && isfinite(report->risk))
         add_decimal4(head, RP_STR("X-Reprise-Risk"), report->risk);
 }
 

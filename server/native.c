@@ -270,6 +270,14 @@ put_text(rp_json_writer *w, const char *name, const char *text)
     rp_json_put_cstring(w, text && *text ? text : NULL);
 }
 
+/* A client's tenant whose similarities are nobody's to probe. */
+static bool
+hides_similarity(const work *w)
+{
+    const rp_tenant_config *tenant = w->call->identity.config;
+    return !w->call->is_admin && tenant && tenant->hide_similarity;
+}
+
 static void
 write_answer(work *w, const rp_cache_request *request, const rp_cache_answer *answer)
 {
@@ -280,8 +288,8 @@ write_answer(work *w, const rp_cache_request *request, const rp_cache_answer *an
     put_text(&out, "tier", answer->tier);
     put_text(&out, "reason", answer->reason);
     put_text(&out, "entry", answer->entry);
-    put_number(&out, "similarity", answer->similarity);
-    put_number(&out, "risk", answer->risk);
+    put_number(&out, "similarity", hides_similarity(w) ? (double)NAN : answer->similarity);
+    put_number(&out, "risk", hides_similarity(w) ? (double)NAN : answer->risk);
     rp_json_key(&out, "age_seconds");
     if (answer->entry[0])
         rp_json_put_int(&out, answer->age_seconds);
@@ -358,6 +366,10 @@ run_explain(work *w)
         return;
     if (!may_read(w, &request)) {
         rp_native_fail(w->call, 403, "the upstream has not accepted this credential lately");
+        return;
+    }
+    if (hides_similarity(w)) {
+        rp_native_fail(w->call, 403, "this tenant hides similarities; the admin listener explains");
         return;
     }
     const rp_status status =

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from proxy import wait_until
+from proxy import Admin, chat_body, wait_until
 
 # The shipped default (0.95) rarely accepts a real paraphrase; here the mechanism is
 # tested, so the threshold is lower.
@@ -74,6 +74,14 @@ def test_similarity_can_be_hidden(start, encoder):
     server.chat("How do I reset a password?", key="sk-hidden-1")
     reply = server.wait_for_hit("How can I reset a password?", key="sk-hidden-1")
     assert reply.cache == "hit" and "x-reprise-similarity" not in reply.headers
+    # Nor by the native calls, but the admin may look.
+    asked = {"request": chat_body("How can I reset a password?")}
+    told = server.call(path="/v1/reprise/lookup", body=asked, key="sk-hidden-1").json
+    assert told["outcome"] == "hit" and told["tier"] == "semantic"
+    assert told["similarity"] is None and told["risk"] is None
+    assert server.call(path="/v1/reprise/explain", body=asked, key="sk-hidden-1").status == 403
+    explained = Admin(server).native("explain", tenant="t", **asked)
+    assert explained.status == 200 and 0.8 < explained.json["similarity"] < 1
 
 
 def test_tools_and_pictures_are_exact_only(semantic):

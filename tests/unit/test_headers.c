@@ -246,9 +246,15 @@ test_a_report_says_what_happened(void **state)
     assert_null(find(&head, "x-reprise-risk").ptr);
 
     report.hide_similarity = true;
+    report.risk = 0.004; /* it grows as similarity falls */
     rp_reply_head_init(&head);
     rp_reply_head_add_report(&head, &report);
     assert_null(find(&head, "x-reprise-similarity").ptr);
+    assert_null(find(&head, "x-reprise-risk").ptr);
+    report.hide_similarity = false;
+    rp_reply_head_init(&head);
+    rp_reply_head_add_report(&head, &report);
+    assert_str_equal(find(&head, "x-reprise-risk"), RP_STR("0.0040"));
 
     report = (rp_cache_report){ .kind = RP_KIND_MISS, .reason = "similarity", .similarity = 0.9,
                                 .collapsed = true, .risk = (double)NAN };
