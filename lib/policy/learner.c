@@ -28,6 +28,9 @@ static const double EXPLORED_FADE = 0.998;
  * floors of 0 to 2.5 % (tests/unit/test_bounds.c). */
 static const double FLOOR_WRONG = 0.25, FLOOR_EXPLORED = 60;
 static const double EXPLORE_FIRST = 0.4; /* measured: docs/policies.md */
+/* A burst: of the last ten or so explored hits more were wrong than one would expect, by so
+ * many. One wrong hit alone is none. */
+static const double RECENT_FADE = 0.9, BURST = 1.2;
 static const double GREY_FADE = 0.98;
 /* Agreement above this has a second slope: that nobody dissents says more than that few do. */
 static const float UNANIMITY = 0.8f;
@@ -433,23 +436,31 @@ rp_learner_serve(rp_learner *learner, double risk)
 double
 rp_learner_explore_share(const rp_learner *learner, double least)
 {
-    return fmax(least, EXPLORE_FIRST / (1 + learner->explored_risk));
+    /* Requests of one kind may follow each other, all wrong, and one hit in twenty explored
+     * would see three of fifty: look again as in the beginning. */
+    const bool suspects = learner->recent_wrong > learner->recent_risk + BURST;
+    return fmax(least, EXPLORE_FIRST / (suspects ? 1 : 1 + learner->explored_risk));
 }
 
 /* ---- learning and drift -------------------------------------------------------------- */
 
 /* Page-Hinkley on (wrong - expected) of grey outcomes, and a two-proportion comparison
- * of explored hits with what was expected of them: both say that the model no longer
+ * of explored hits, the last ten and all, with what was expected of them: they say that the model no longer
  * describes the stream. Then the tier pauses, and old outcomes count for less. */
+/* Three deviations of a Poisson count and one and a half for its skew: about one false alarm
+ * in a thousand looks. */
 static bool
-has_drifted(rp_learner *learner)
+is_too_many(double wrong, double expected)
 {
-    if (learner->hinkley - learner->hinkley_min > HINKLEY_MAX)
-        return true;
-    /* Three deviations of a Poisson count and one and a half for its skew: about one
-     * false alarm in a thousand looks. */
-    const double expected = learner->explored_risk;
-    return learner->explored_wrong > expected + 3 * sqrt(expected) + 1.5;
+    return wrong > expected + 3 * sqrt(expected) + 1.5;
+}
+
+static bool
+has_drifted(const rp_learner *learner)
+{
+    return learner->hinkley - learner->hinkley_min > HINKLEY_MAX
+           || is_too_many(learner->recent_wrong, learner->recent_risk)
+           || is_too_many(learner->explored_wrong, learner->explored_risk);
 }
 
 /* One outcome into a ring of `size`. */
@@ -487,6 +498,7 @@ pause_for_drift(rp_learner *learner)
     learner->alarms++;
     learner->pause = PAUSE;
     learner->hinkley = learner->hinkley_min = 0;
+    learner->recent_wrong = learner->recent_risk = 0;
     learner->explored *= 0.5;
     learner->explored_wrong *= 0.5;
     learner->explored_risk *= 0.5;
@@ -504,6 +516,8 @@ watch(rp_learner *learner, const rp_labelled *labelled, double risk, bool explor
         learner->explored = learner->explored * EXPLORED_FADE + 1;
         learner->explored_wrong = learner->explored_wrong * EXPLORED_FADE + wrong;
         learner->explored_risk = learner->explored_risk * EXPLORED_FADE + risk;
+        learner->recent_wrong = learner->recent_wrong * RECENT_FADE + wrong;
+        learner->recent_risk = learner->recent_risk * RECENT_FADE + risk;
     } else if (risk < fmax(4 * learner->cut, 0.2)) {
         learner->grey = learner->grey * GREY_FADE + 1;
         learner->grey_wrong = learner->grey_wrong * GREY_FADE + wrong;
@@ -593,7 +607,7 @@ take_float(rp_str *bytes, float *out)
     return isfinite(*out);
 }
 
-enum { SUMS = 15 };
+enum { SUMS = 17 };
 
 static void
 list_sums(rp_learner *learner, double *out[SUMS])
@@ -603,6 +617,7 @@ list_sums(rp_learner *learner, double *out[SUMS])
         &learner->grey_wrong, &learner->grey_risk, &learner->requests, &learner->hits,
         &learner->spent, &learner->cut, &learner->inflation, &learner->hinkley,
         &learner->hinkley_min, &learner->model.outcomes, &learner->floor,
+        &learner->recent_wrong, &learner->recent_risk,
     };
     memcpy(out, sums, sizeof sums);
 }

@@ -88,6 +88,7 @@ typedef struct rp_learner {
 
     /* Explored hits: wrong ones and the risk that was expected, both fading. */
     double explored, explored_wrong, explored_risk;
+    double recent_wrong, recent_risk; /* the same of about the last ten */
     /* Misses just below the cut, likewise: they cost nothing and show drift first. */
     double grey, grey_wrong, grey_risk;
     double floor; /* risk that no evidence removes */
@@ -125,7 +126,8 @@ void rp_learner_ask(rp_learner *learner, const rp_asked *asked, const rp_learner
 /* It was served at this risk. */
 void rp_learner_serve(rp_learner *learner, double risk);
 /* The share of would-be hits to send upstream: more than `least` until enough wrong
- * answers were to be expected among them for the model to be checked by them. */
+ * answers were to be expected among them for the model to be checked by them, and again
+ * while more of the last ones are wrong than were expected. */
 double rp_learner_explore_share(const rp_learner *learner, double least);
 /* The truth about a candidate: a miss, an explored hit (`risk` as it was estimated now),
  * an audit. `pooled` is the model to shrink to, NULL: the initial one. */

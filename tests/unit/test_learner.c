@@ -3,7 +3,8 @@
  * What could go wrong: most outcomes are hopeless misses and bend the curve where hits are
  * decided; a candidate all neighbors stand behind is taken for one that most stand behind;
  * misses just below the cut keep the correction of hits up that are right more often than
- * expected, or hits that are wrong more often than expected leave it down. Learners are fed
+ * expected, or hits that are wrong more often than expected leave it down; a burst of wrong
+ * hits goes unseen because few hits are explored. Learners are fed
  * drawn outcomes of known truth (fixed seeds), and what they say is compared with it. */
 #include "base/random.h"
 #include "policy/learner.h"
@@ -122,6 +123,33 @@ test_explored_hits_correct_the_estimate_both_ways(void **state)
     assert_true(wrong > 1.3);
 }
 
+/* After 300 explored hits, all right, wrong ones follow each other. */
+static void
+test_a_burst_of_wrong_hits_is_looked_at_and_stopped(void **state)
+{
+    rp_learner *learner = new_learner();
+    const rp_labelled right = { .evidence = rp_evidence_of_similarity(0.95f, 1), .right = true };
+    const rp_labelled wrong = { .evidence = right.evidence };
+    (void)state;
+    for (int i = 0; i < 300; i++)
+        rp_learner_learn(learner, &right, 0.04, true, NULL, &bounds);
+    const double calm = rp_learner_explore_share(learner, 0.05);
+    rp_learner_learn(learner, &wrong, 0.04, true, NULL, &bounds);
+    assert_true(rp_learner_explore_share(learner, 0.05) == calm); /* one is no burst */
+    rp_learner_learn(learner, &wrong, 0.04, true, NULL, &bounds);
+    assert_true(calm < 0.06);
+    assert_true(rp_learner_explore_share(learner, 0.05) > 0.35);
+    int more = 0;
+    for (; !learner->pause && more < 20; more++)
+        rp_learner_learn(learner, &wrong, 0.04, true, NULL, &bounds);
+    print_message("share %.2f, stopped after %d more\n", calm, more);
+    assert_in_range(more, 1, 4); /* by the sums of all explored hits it would be a dozen */
+    for (int i = 0; i < 20; i++)
+        rp_learner_learn(learner, &right, 0.04, true, NULL, &bounds);
+    assert_true(rp_learner_explore_share(learner, 0.05) < 0.2);
+    free(learner);
+}
+
 int
 main(void)
 {
@@ -129,6 +157,7 @@ main(void)
         cmocka_unit_test(test_hopeless_misses_do_not_bend_the_curve_of_hits),
         cmocka_unit_test(test_unanimity_is_worth_more_than_a_large_majority),
         cmocka_unit_test(test_explored_hits_correct_the_estimate_both_ways),
+        cmocka_unit_test(test_a_burst_of_wrong_hits_is_looked_at_and_stopped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
