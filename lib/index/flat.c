@@ -119,6 +119,13 @@ rp_write_signs(const shape *s, uint64_t *first, uint64_t *rest, uint32_t place, 
         __atomic_store_n(sign_word(s, first, rest, place, w), words[w], __ATOMIC_RELAXED);
 }
 
+void
+rp_read_signs(const shape *s, const uint64_t *first, const uint64_t *rest, uint32_t place, uint64_t *words)
+{
+    for (size_t w = 0; w < s->words; w++)
+        words[w] = *sign_word(s, (uint64_t *)first, (uint64_t *)rest, place, w);
+}
+
 /* Turn the signs of a removed vector round: what was near is far then, and the sieve does
  * not have to ask which of its hits are still there. */
 static void

@@ -102,6 +102,8 @@ void rp_signs(const shape *shape, const center *of, const float *vector, uint64_
 /* Put the signs of one vector in their place. */
 void rp_write_signs(const shape *shape, uint64_t *first, uint64_t *rest, uint32_t place,
                     const uint64_t *words);
+void rp_read_signs(const shape *shape, const uint64_t *first, const uint64_t *rest, uint32_t place,
+                   uint64_t *words);
 /* Put a vector into a list. Returns false without memory; then nothing changed. */
 bool rp_flat_add(flat *list, const shape *shape, retirer *retirer, rp_entry_id id,
                  const float *vector, uint32_t *slot);

@@ -145,31 +145,56 @@ dot_codes_avx512(const float *query, const int8_t *codes, size_t n)
 
 /* VNNI multiplies unsigned by signed bytes: rows are taken as code + 128, and what that
  * adds is the same for every row. */
+/* The 64 codes from `at` on, or as many as there are, as bytes above -128. */
+static inline __m512i
+load_flipped(const int8_t *codes, size_t at, size_t n)
+{
+    const __mmask64 mask = n - at >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << (n - at)) - 1;
+    return _mm512_xor_si512(_mm512_set1_epi8(-128), _mm512_maskz_loadu_epi8(mask, codes + at));
+}
+
+/* The sums of four registers, side by side. */
+static inline __m128i
+add_up_four(__m512i a, __m512i b, __m512i c, __m512i d)
+{
+    const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    const __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    const __m512i all = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+    const __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(all), _mm512_extracti64x4_epi64(all, 1));
+    return _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+}
+
+/* Four rows at a time: adding up the lanes of one register takes as long as a row's products. */
 static void
 dots_of_codes_avx512(const int8_t *query, const int8_t *rows, size_t count, size_t n, int32_t *out)
 {
-    const __m512i flip = _mm512_set1_epi8(-128);
     __m512i added = _mm512_setzero_si512();
     for (size_t i = 0; i < n; i += 64) {
         const __mmask64 mask = n - i >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << (n - i)) - 1;
-        added = _mm512_dpbusd_epi32(added, flip, _mm512_maskz_loadu_epi8(mask, query + i));
+        added = _mm512_dpbusd_epi32(added, _mm512_set1_epi8(-128), _mm512_maskz_loadu_epi8(mask, query + i));
     }
     const int32_t too_much = _mm512_reduce_add_epi32(added);
-    for (size_t row = 0; row < count; row++, rows += n) {
-        __m512i even = _mm512_setzero_si512(), odd = _mm512_setzero_si512();
-        size_t i = 0;
-        for (; i + 128 <= n; i += 128) {
-            const __m512i a = _mm512_xor_si512(flip, _mm512_loadu_si512(rows + i));
-            const __m512i b = _mm512_xor_si512(flip, _mm512_loadu_si512(rows + i + 64));
-            even = _mm512_dpbusd_epi32(even, a, _mm512_loadu_si512(query + i));
-            odd = _mm512_dpbusd_epi32(odd, b, _mm512_loadu_si512(query + i + 64));
-        }
-        for (; i < n; i += 64) {
+    size_t row = 0;
+    for (; row + 4 <= count; row += 4, rows += 4 * n) {
+        __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
+        for (size_t i = 0; i < n; i += 64) {
             const __mmask64 mask = n - i >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << (n - i)) - 1;
-            const __m512i a = _mm512_xor_si512(flip, _mm512_maskz_loadu_epi8(mask, rows + i));
-            even = _mm512_dpbusd_epi32(even, a, _mm512_maskz_loadu_epi8(mask, query + i));
+            const __m512i part = _mm512_maskz_loadu_epi8(mask, query + i);
+            a = _mm512_dpbusd_epi32(a, load_flipped(rows, i, n), part);
+            b = _mm512_dpbusd_epi32(b, load_flipped(rows + n, i, n), part);
+            c = _mm512_dpbusd_epi32(c, load_flipped(rows + 2 * n, i, n), part);
+            d = _mm512_dpbusd_epi32(d, load_flipped(rows + 3 * n, i, n), part);
         }
-        out[row] = _mm512_reduce_add_epi32(_mm512_add_epi32(even, odd)) - too_much;
+        _mm_storeu_si128((__m128i *)(out + row),
+                         _mm_sub_epi32(add_up_four(a, b, c, d), _mm_set1_epi32(too_much)));
+    }
+    for (; row < count; row++, rows += n) {
+        __m512i sum = _mm512_setzero_si512();
+        for (size_t i = 0; i < n; i += 64) {
+            const __mmask64 mask = n - i >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << (n - i)) - 1;
+            sum = _mm512_dpbusd_epi32(sum, load_flipped(rows, i, n), _mm512_maskz_loadu_epi8(mask, query + i));
+        }
+        out[row] = _mm512_reduce_add_epi32(sum) - too_much;
     }
 }
 

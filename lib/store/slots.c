@@ -348,6 +348,16 @@ rp_slots_find_id(const rp_slots *slots, rp_entry_id id)
     return 0;
 }
 
+void
+rp_slots_fetch_id(const rp_slots *slots, rp_entry_id soon, rp_entry_id later)
+{
+    const rp_slot_index *index = &slots->by_id;
+    const uint32_t number = index->places[home_of(soon, index->mask)];
+    if (number)
+        __builtin_prefetch(rp_slots_at(slots, number));
+    __builtin_prefetch(&index->places[home_of(later, index->mask)]);
+}
+
 uint32_t
 rp_slots_find_key(const rp_slots *slots, uint64_t fingerprint, rp_slot_accept *accept,
                   void *context)

@@ -87,6 +87,8 @@ rp_slots_at(const rp_slots *slots, uint32_t number)
 {
     return rp_chunks_at(&slots->slots, number);
 }
+/* Have what is known of an id at hand when it will be looked for soon: two trips to memory. */
+void rp_slots_fetch_id(const rp_slots *slots, rp_entry_id soon, rp_entry_id later);
 /* 0: none. */
 uint32_t rp_slots_find_id(const rp_slots *slots, rp_entry_id id);
 /* The first slot with this fingerprint that `accept` takes; 0: none. */

@@ -16,6 +16,7 @@ enum {
     HOT_SIZE_MIN = 256,      /* no entry is smaller */
     WALK_ENTRIES = 64,       /* entries of one read transaction; a guess: 100 us */
     WALK_VECTORS = 256,
+    WALK_SOON = 4,        /* entries fetched ahead; a guess */
     CREDENTIAL_PERSIST_US = 600000000, /* an acceptance is written at most this often */
 };
 
@@ -760,6 +761,17 @@ is_live(rp_store *store, rp_entry_id id)
     return number != 0;
 }
 
+/* The same in a walk: the ids that follow are likely to be asked for soon. */
+static bool
+is_live_as_next(rp_store *store, rp_entry_id id)
+{
+    pthread_mutex_lock(&store->lock);
+    rp_slots_fetch_id(&store->slots, id + WALK_SOON, id + 2 * WALK_SOON);
+    const uint32_t number = rp_store_find_live(store, id, rp_clock_wall_us(store->clock));
+    pthread_mutex_unlock(&store->lock);
+    return number != 0;
+}
+
 /* One read transaction of a walk: up to WALK_ENTRIES ids looked at, those that match
  * copied. Returns how many were looked at. */
 static size_t
@@ -838,7 +850,7 @@ walk_vector(rp_store *store, vector_walk *walk, rp_entry_id id, rp_str bytes)
     rp_vector_view view;
     if (rp_vector_record_decode(bytes, id, &view) != RP_OK)
         return false;
-    if (view.encoder != store->stored_encoder || !is_live(store, id))
+    if (view.encoder != store->stored_encoder || !is_live_as_next(store, id))
         return true;
     const float *mean = view.mean;
     if ((uintptr_t)view.mean % _Alignof(float)) {

@@ -11,7 +11,10 @@
 
 #include <stdio.h>
 
-enum { ROWS_AT_ONCE = 4096 }; /* rows of a read transaction; a guess: half a millisecond */
+enum {
+    ROWS_AT_ONCE = 4096, /* rows of a read transaction; a guess: half a millisecond */
+    ROWS_SOON = 8,       /* rows whose slots are fetched ahead; a guess */
+};
 
 /* ---- meta ------------------------------------------------------------------- */
 
@@ -259,6 +262,8 @@ load_rows(rp_store *store, uint32_t more_flags, rp_error *error)
         }
         pthread_mutex_lock(&store->lock);
         for (size_t i = 0; i < count; i++) {
+            rp_slots_fetch_id(&store->slots, rows[RP_MIN(i + ROWS_SOON, count - 1)].row.id,
+                              rows[RP_MIN(i + 2 * ROWS_SOON, count - 1)].row.id);
             const rp_slot values = {
                 .id = rows[i].row.id,
                 .expires = rows[i].row.expires,
