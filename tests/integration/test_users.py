@@ -451,6 +451,38 @@ def test_a_hit_that_comes_too_late_is_kept_as_an_entry_of_its_own(start, encoder
     assert again.headers["x-reprise-cache-tier"] == "exact" and again.text == late.text
 
 
+def test_a_hit_that_was_found_after_all_does_not_stand_in_the_way(start, encoder, tmp_path):
+    """All threads that read disks embed for somebody, so a look-up comes back with a hit when
+    its client has the upstream's new reply: that reply takes the entry's place."""
+    config = "threads: { loops: 1 }\n"
+    questions = ["What is the number %d?" % at for at in range(30)]
+    server = start(config, model=encoder, folder=tmp_path)
+    server.accept()
+    old = [server.chat(question, seed=1) for question in questions]
+    server.wait_for_metric("reprise_vectors", len(questions))
+    server.stop()
+    server = start(config, model=encoder, folder=tmp_path)  # whose replies lie on the disk
+    body = json.dumps({"model": "reprise/" + os.path.basename(encoder.rstrip("/")),
+                       "input": ["%d " % at + "some words of a long text " * 50 for at in range(32)]})
+    busy = [server.connect() for _ in range(4)]  # more than there are such threads
+    for connection in busy:
+        connection.request("POST", "/v1/embeddings", body, {"Authorization": "Bearer sk-test-1"})
+    for question, before in zip(questions, old):  # some may come before the texts are read
+        late = server.chat(question, seed=1)
+        if late.cache == "bypass":
+            break
+        assert (late.cache, late.text) == ("hit", before.text)
+    assert late.reason == "deadline" and late.text != before.text
+    for connection in busy:
+        connection.close()
+
+    def is_new():
+        again = server.chat(question, headers={"Cache-Control": "only-if-cached"}, seed=1)
+        return again.status == 200 and again.text == late.text
+
+    wait_until(is_new, "the old reply stays")
+
+
 def test_an_encoder_that_cannot_be_loaded_is_said_at_the_start(encoder, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(encoder, broken, ignore=lambda _, names: [n for n in names
