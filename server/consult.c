@@ -451,6 +451,7 @@ reason_of_json(rp_status status)
     return status == RP_ERR_EXISTS        ? "duplicate-key"
            : status == RP_ERR_LIMIT       ? "depth"
            : status == RP_ERR_UNSUPPORTED ? "number"
+           : status == RP_ERR_CORRUPT     ? "surrogate"
                                           : "memory";
 }
 

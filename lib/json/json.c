@@ -204,6 +204,34 @@ rp_json_explain_number(rp_str document)
     return RP_ERR_UNSUPPORTED;
 }
 
+static bool
+is_hex(char c)
+{
+    return is_digit(c) || ((c | 0x20) >= 'a' && (c | 0x20) <= 'f');
+}
+
+size_t
+rp_json_mask_surrogates(char *document, size_t size)
+{
+    size_t count = 0;
+    bool inside = false;
+    for (size_t i = 0; i < size; i++) {
+        if (document[i] == '"') {
+            inside = !inside;
+        } else if (inside && document[i] == '\\') {
+            /* \uDxxx with a second digit of 8 and above; \uFFFD in its place. */
+            if (size - i > 6 && document[i + 1] == 'u' && (document[i + 2] | 0x20) == 'd' &&
+                memchr("89abcdefABCDEF", document[i + 3], 14) && is_hex(document[i + 4]) &&
+                is_hex(document[i + 5])) {
+                memcpy(document + i + 2, "FFFD", 4);
+                count++;
+            }
+            i++;
+        }
+    }
+    return count;
+}
+
 /* ---- writing ------------------------------------------------------------------ */
 
 /* How many bytes at `at` need no escape and are ASCII. */

@@ -201,6 +201,14 @@ give_back(rp_json_reader *reader)
     reader->document = dom::document();
 }
 
+error_code
+parse_padded(rp_json_reader *reader, size_t size)
+{
+    return reader->parser
+        .parse_into_document(reader->document, (const uint8_t *)reader->padded, size, false)
+        .error();
+}
+
 rp_status
 explain(error_code code, rp_str document, rp_error *error)
 {
@@ -259,11 +267,15 @@ rp_json_parse(rp_json_reader *reader, rp_arena *arena, rp_str document, const rp
     memcpy(reader->padded, document.ptr, document.len);
     memset(reader->padded + document.len, 0, SIMDJSON_PADDING);
 
-    const auto parsed = reader->parser.parse_into_document(
-        reader->document, (const uint8_t *)reader->padded, document.len, false);
+    const error_code parsed = parse_padded(reader, document.len);
     rp_status status;
-    if (parsed.error() != SUCCESS) {
-        status = explain(parsed.error(), document, error);
+    if (parsed == STRING_ERROR && rp_json_mask_surrogates(reader->padded, document.len) > 0) {
+        const error_code masked = parse_padded(reader, document.len);
+        status = masked == SUCCESS ? rp_fail(error, RP_ERR_CORRUPT,
+                                             "JSON string with half a surrogate pair")
+                                   : explain(masked, document, error);
+    } else if (parsed != SUCCESS) {
+        status = explain(parsed, document, error);
     } else {
         walk w = {};
         w.tape = reader->document.tape.get();

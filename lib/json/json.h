@@ -58,7 +58,8 @@ void rp_json_reader_free(rp_json_reader *reader);
 /* Parse one document. Depth is at most RP_JSON_DEPTH_MAX. Fails:
  * RP_ERR_INVALID (not JSON), RP_ERR_EXISTS (a name twice in one object),
  * RP_ERR_LIMIT (too large, too deep, or the arena's bound), RP_ERR_UNSUPPORTED (an
- * integer beyond 64 bits, or a number beyond double), RP_ERR_NOMEM. The sentence never
+ * integer beyond 64 bits, or a number beyond double), RP_ERR_CORRUPT (JSON by its grammar, but
+ * an escape is half of a surrogate pair, which no UTF-8 can say), RP_ERR_NOMEM. The sentence never
  * quotes the document. A tree takes about 40 bytes a value, and the document's size. */
 RP_NODISCARD rp_status rp_json_parse(rp_json_reader *reader, rp_arena *arena, rp_str document,
                                      const rp_json **out, rp_error *error);

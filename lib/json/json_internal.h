@@ -17,6 +17,10 @@ RP_NODISCARD rp_status rp_json_check_names(const rp_json *members, uint32_t coun
  * one of them is only too large for us. */
 rp_status rp_json_explain_number(rp_str document);
 
+/* Write another escape over each of a surrogate (\uD800 to \uDFFF) within the strings of a
+ * document. Returns how many there were. */
+size_t rp_json_mask_surrogates(char *document, size_t size);
+
 enum { RP_JSON_DOUBLE_SIZE = 32 };
 /* The shortest digits that read back as `value` (finite), in any locale. Returns how
  * many bytes were written to `out`. */

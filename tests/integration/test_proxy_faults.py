@@ -146,6 +146,8 @@ def test_malformed_json_is_a_400(proxy, upstream, body, status, code):
      + "[" * 100 + "]" * 100 + "}", "depth"),
     ('{"model":"gpt-test","messages":[{"role":"user","content":"x"}],'
      '"big":123456789012345678901234567890}', "number"),
+    # What json.dumps writes of a file name that is no UTF-8.
+    ('{"model":"gpt-test","messages":[{"role":"user","content":"a \\ud83d b"}]}', "surrogate"),
 ])
 def test_json_that_only_we_refuse_is_forwarded_untouched(proxy, upstream, body, reason):
     reply = proxy.call(body=body)
