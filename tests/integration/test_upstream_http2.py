@@ -15,7 +15,7 @@ import pytest
 from proxy import chat_body
 from test_tls import Certificate
 
-DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 0, 1, 3, 4, 6, 7
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
 END_STREAM, END_HEADERS, ACK = 1, 4, 1
 REFUSED_STREAM, INTERNAL_ERROR = 7, 2
 ANSWER = json.dumps({
@@ -83,6 +83,8 @@ class Http2:
             elif kind == PING and not flags & ACK:
                 connection.sendall(frame(PING, ACK, 0, payload))
             elif kind in (HEADERS, DATA):
+                if kind == DATA and payload:
+                    connection.sendall(frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", len(payload))))
                 bodies[stream] = bodies.get(stream, b"") + (payload if kind == DATA else b"")
                 if flags & END_STREAM:
                     self.bodies.append(bodies.pop(stream))
