@@ -334,6 +334,29 @@ write_steps(const float *w, size_t depth, float inverse, size_t panel, int8_t *o
     return sum;
 }
 
+/* As many steps of a column that sums of products stay below 2^31: tile.h's prepare_whole sees
+ * to the rest. */
+void
+rp_pack_whole(const float *w, size_t rows, size_t first, size_t panel, const rp_weights *into)
+{
+    const size_t depth = into->depth, deep = (depth + 1) / 2 * 2;
+    float *scales = (float *)(uintptr_t)into->scales;
+    for (size_t row = 0; row < rows; row++) {
+        const size_t column = first + row;
+        const float *from = w + row * depth;
+        int16_t *to = (int16_t *)(uintptr_t)into->values + (column - column % panel) * deep +
+                      column % panel * 2;
+        const float largest = find_largest(from, depth);
+        const float inverse = largest > RP_NOTHING ? RP_WHOLE_STEPS / largest : 0;
+        scales[column] = largest / RP_WHOLE_STEPS;
+        for (size_t k = 0; k < depth; k++) {
+            const float step = rp_round_product(from[k], inverse);
+            const bool is_one = step >= -RP_WHOLE_STEPS && step <= RP_WHOLE_STEPS;
+            to[k / 2 * 2 * panel + k % 2] = is_one ? (int16_t)step : 0;
+        }
+    }
+}
+
 void
 rp_pack_int8(float *w, size_t rows, size_t first, size_t panel, const rp_weights *into)
 {

@@ -23,7 +23,10 @@ enum {
 
 /* How numbers are held in a product; sums are always f32 (int8: exact integers first).
  *   f32   as they are
- *   bf16  a and W rounded to bfloat16 (8 bits of precision), to nearest, ties to even
+ *   bf16  a and W rounded to bfloat16 (8 bits of precision), to nearest, ties to even; or, in
+ *         tiers that multiply whole numbers of 16 bits faster (`whole`), to steps: of W's
+ *         column 2047 either way, of a's row as many as its sum of sizes allows (4,000 to
+ *         32,767), which is finer for all but the smallest numbers
  *   int8  W symmetric with a scale for each output column; a asymmetric with a scale and
  *         a zero point for each row. A few columns of a that are much larger than the
  *         others (`outliers`) stay out of it and are multiplied in f32. */
@@ -35,8 +38,8 @@ enum { RP_CLASSES = 3, RP_OUTLIERS_MAX = 8 };
 typedef struct rp_rows {
     const void *values; /* 64-byte aligned unless f32 */
     size_t stride;      /* bytes from row to row */
+    const float *scales;    /* int8 and whole: of one step, for each row */
     /* int8 only; for each row: */
-    const float *scales;    /* of one step */
     const int32_t *zeros;   /* the step that means 0 */
     const float *outliers;  /* (rows, outlier_count): what was left out */
 } rp_rows;
@@ -46,8 +49,8 @@ typedef struct rp_weights {
     size_t columns, depth; /* N, K */
     const void *values;    /* packed for the class and tier; 64-byte aligned */
     const float *bias;     /* N rounded up to whole panels, as all below; 64-byte aligned */
+    const float *scales;   /* int8 and whole: of each column */
     /* int8 only; for each column: */
-    const float *scales;
     const float *sums;     /* of its weights */
     size_t outlier_count;
     const uint16_t *outlier_at; /* (outlier_count): which of a's K numbers */
@@ -91,6 +94,7 @@ typedef struct rp_product {
     size_t panel; /* columns of a panel of packed weights, at most RP_PANEL_MAX */
     rp_matmul_kernel *matmul; /* NULL in a tier's own table: as in the tier below */
     rp_prepare_kernel *prepare; /* NULL for f32 */
+    bool whole; /* bf16: weights are packed by rp_pack_whole and have scales */
     /* For benchmarks: the innermost instructions of matmul, that many times over registers
      * only. Returns the multiplications and additions it did. NULL: not to be had. */
     uint64_t (*peak)(uint64_t times);
@@ -143,6 +147,8 @@ size_t rp_packed_size(rp_class class, size_t columns, size_t depth, size_t panel
 void rp_pack_f32(const float *w, size_t rows, size_t depth, size_t first, size_t panel, float *out);
 void rp_pack_bf16(const float *w, size_t rows, size_t depth, size_t first, size_t panel,
                   uint16_t *out);
+/*   whole as bf16, in steps; fills scales as rp_pack_int8 does. */
+void rp_pack_whole(const float *w, size_t rows, size_t first, size_t panel, const rp_weights *into);
 /*   int8  [N/panel][K/4][panel][4], K rounded up
  * Also fills scales, sums and outliers of these columns; the numbers at outlier_at are
  * left out. `into` holds the rest (columns, depth, outlier_at); its pointers are

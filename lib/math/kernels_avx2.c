@@ -33,9 +33,9 @@
 
 const rp_kernels rp_kernels_avx2 = {
     .name = "avx2",
-    .product = { [RP_CLASS_F32] = { PANEL, matmul_f32, NULL, peak_f32 },
-                 [RP_CLASS_BF16] = { PANEL, matmul_bf16, prepare_bf16_as_f32, peak_bf16 },
-                 [RP_CLASS_INT8] = { PANEL, matmul_int8, prepare_int8, peak_int8 } },
+    .product = { [RP_CLASS_F32] = { PANEL, matmul_f32, NULL, false, peak_f32 },
+                 [RP_CLASS_BF16] = { PANEL, matmul_bf16, prepare_bf16_as_f32, false, peak_bf16 },
+                 [RP_CLASS_INT8] = { PANEL, matmul_int8, prepare_int8, false, peak_int8 } },
     .attention = attention,
     .attention16 = attention16,
     .layer_norm = layer_norm,

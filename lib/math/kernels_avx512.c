@@ -20,8 +20,8 @@
 
 const rp_kernels rp_kernels_avx512 = {
     .name = "avx512",
-    .product = { [RP_CLASS_F32] = { PANEL, matmul_f32, NULL, peak_f32 },
-                 [RP_CLASS_BF16] = { PANEL, matmul_bf16, prepare_bf16_as_f32, peak_bf16 } },
+    .product = { [RP_CLASS_F32] = { PANEL, matmul_f32, NULL, false, peak_f32 },
+                 [RP_CLASS_BF16] = { PANEL, matmul_bf16, prepare_bf16_as_f32, false, peak_bf16 } },
     .attention = attention,
     .layer_norm = layer_norm,
     .gate = gate,

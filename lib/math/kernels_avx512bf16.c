@@ -22,5 +22,5 @@
 
 const rp_kernels rp_kernels_avx512bf16 = {
     .name = "avx512bf16",
-    .product = { [RP_CLASS_BF16] = { PANEL, matmul_bf16, prepare_bf16, peak_bf16 } },
+    .product = { [RP_CLASS_BF16] = { PANEL, matmul_bf16, prepare_bf16, false, peak_bf16 } },
 };

@@ -24,6 +24,7 @@
 
 const rp_kernels rp_kernels_avx512vnni = {
     .name = "avx512vnni",
-    .product = { [RP_CLASS_INT8] = { PANEL, matmul_int8, prepare_int8, peak_int8 } },
+    .product = { [RP_CLASS_BF16] = { PANEL, matmul_whole, prepare_whole, true, peak_whole },
+                 [RP_CLASS_INT8] = { PANEL, matmul_int8, prepare_int8, false, peak_int8 } },
     .attention16 = attention16,
 };

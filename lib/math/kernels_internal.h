@@ -70,6 +70,11 @@ rp_put_outliers(float *row, const rp_weights *by, const float *kept)
 /* A range so small has no steps: their inverse might not be finite. */
 #define RP_NOTHING 1e-35F
 
+/* Steps of the largest weight of a column where bf16 is kept in whole numbers, and what the sizes
+ * of a row's steps may add up to, so that a sum of products stays below 2^31; see prepare_whole. */
+#define RP_WHOLE_STEPS 2047
+#define RP_WHOLE_SUM 1040000.0F
+
 /* Keeps a product from being fused with the sum that follows: steps of int8 would then
  * be rounded differently by machines with and without fused multiply-add. */
 #if defined(RP_NO_FUSE) /* a tier whose vectors are in no register brings its own */

@@ -25,8 +25,8 @@
 
 const rp_kernels rp_kernels_neon = {
     .name = "neon",
-    .product = { [RP_CLASS_F32] = { PANEL, matmul_f32, NULL, peak_f32 },
-                 [RP_CLASS_BF16] = { PANEL, matmul_bf16, prepare_bf16_as_f32, peak_bf16 } },
+    .product = { [RP_CLASS_F32] = { PANEL, matmul_f32, NULL, false, peak_f32 },
+                 [RP_CLASS_BF16] = { PANEL, matmul_bf16, prepare_bf16_as_f32, false, peak_bf16 } },
     .attention = attention,
     .attention16 = attention16,
     .layer_norm = layer_norm,

@@ -21,5 +21,5 @@
 
 const rp_kernels rp_kernels_neondot = {
     .name = "neondot",
-    .product = { [RP_CLASS_INT8] = { PANEL, matmul_int8, prepare_int8, peak_int8 } },
+    .product = { [RP_CLASS_INT8] = { PANEL, matmul_int8, prepare_int8, false, peak_int8 } },
 };

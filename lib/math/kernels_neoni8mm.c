@@ -20,5 +20,5 @@
 
 const rp_kernels rp_kernels_neoni8mm = {
     .name = "neoni8mm",
-    .product = { [RP_CLASS_INT8] = { PANEL, matmul_int8, prepare_int8, peak_int8 } },
+    .product = { [RP_CLASS_INT8] = { PANEL, matmul_int8, prepare_int8, false, peak_int8 } },
 };

@@ -311,9 +311,9 @@ layer_norm_any(const float *in, size_t rows, size_t n, const float *gain, const 
 
 const rp_kernels rp_kernels_plain = {
     .name = "plain",
-    .product = { [RP_CLASS_F32] = { PANEL, multiply_f32, NULL, NULL },
-                 [RP_CLASS_BF16] = { PANEL, multiply_bf16, prepare_bf16_as_f32, NULL },
-                 [RP_CLASS_INT8] = { PANEL, multiply_int8, prepare_int8, NULL } },
+    .product = { [RP_CLASS_F32] = { PANEL, multiply_f32, NULL, false, NULL },
+                 [RP_CLASS_BF16] = { PANEL, multiply_bf16, prepare_bf16_as_f32, false, NULL },
+                 [RP_CLASS_INT8] = { PANEL, multiply_int8, prepare_int8, false, NULL } },
     .attention = attention,
     .attention16 = attention16,
     .layer_norm = layer_norm,

@@ -50,6 +50,14 @@ typedef float vec_loose __attribute__((vector_size(4 * LANES), aligned(4), may_a
 #ifndef SIGNED_STEPS
 #define SIGNED_STEPS 0
 #endif
+#ifndef DOT_INT16
+#define DOT_INT16(sum, a, b) ((void)(a), (void)(b))
+#define HAS_INT16 0
+#else
+#define HAS_INT16 1
+#endif
+/* In functions that are written once for all: bf16 in whole numbers. */
+enum { WHOLE = RP_CLASSES };
 #ifndef DOT_INT8
 #define DOT_INT8(sum, a, b) ((void)(a), (void)(b))
 #define HAS_INT8 0
@@ -210,7 +218,7 @@ max_lanes(vec x)
         (x) = join((x), SWAP_1(x));                                                                \
     } while (0)
 #endif
-#define IVECTOR_ADD(a, b) ((a) + (b))
+#define IVECTOR_ADD(a, b) ((a) + (b)) /* of numbers of either kind */
 
 /* Row i of a square becomes its column i: halves change places, then halves of halves. */
 #define EXCHANGE(n)                                                                                \
@@ -265,7 +273,7 @@ exponential(vec x)
  *   int8    END 3.8, degree 7: 1.1e-4, and 4e-4 beyond END; a step of int8 is 1e-2 and more
  * The others are far below what their class keeps of the result, too. */
 INLINE vec
-gelu(vec x, const rp_class class)
+gelu(vec x, const int class)
 {
     static const float exact[] = {
         3.079180791e-03F, -7.573309464e-03F, -2.955790088e-02F, 3.270825660e-02F,
@@ -310,7 +318,7 @@ all_bits(const char *from)
  * `lines` cache lines at `ahead` are fetched at every step. For bf16 as f32 the rows of a
  * are f32, so a step has eight bytes; the even numbers of a step are in the low halves. */
 INLINE void
-multiply_tile(const rp_class class, const char *a, size_t a_stride, const char *b, size_t b_stride,
+multiply_tile(const int class, const char *a, size_t a_stride, const char *b, size_t b_stride,
               size_t steps, vec sums[ROWS_MAX][VECTORS_MAX], const size_t rows,
               const size_t vectors, const char *ahead, const size_t lines)
 {
@@ -328,6 +336,8 @@ multiply_tile(const rp_class class, const char *a, size_t a_stride, const char *
             UNROLL for (size_t v = 0; v < vectors; v++) {
                 if (class == RP_CLASS_INT8)
                     DOT_INT8(sums[r][v], x, columns[v]);
+                else if (class == WHOLE)
+                    DOT_INT16(sums[r][v], x, columns[v]);
                 else if (class == RP_CLASS_BF16 && !BF16_AS_F32)
                     DOT_BF16(sums[r][v], x, columns[v]);
                 else
@@ -354,7 +364,7 @@ multiply_tile(const rp_class class, const char *a, size_t a_stride, const char *
 /* One tile of a matmul: GELU and residual. A tile that hangs over the last column goes
  * through a buffer. */
 INLINE void
-finish_tile(const rp_class class, const rp_matmul *task, size_t row, size_t column,
+finish_tile(const int class, const rp_matmul *task, size_t row, size_t column,
             vec sums[ROWS_MAX][VECTORS_MAX], const size_t rows)
 {
     const size_t left = task->by->columns - column;
@@ -402,15 +412,30 @@ convert_tile(const rp_matmul *task, size_t row, size_t column, vec sums[ROWS_MAX
     }
 }
 
+/* The same where they are all that there is. */
 INLINE void
-run_tile(const rp_class class, const rp_matmul *task, size_t row, size_t column, size_t steps,
+convert_whole(const rp_matmul *task, size_t row, size_t column, vec sums[ROWS_MAX][VECTORS_MAX],
+              const size_t rows)
+{
+    UNROLL for (size_t r = 0; r < rows; r++)
+        UNROLL for (size_t v = 0; v < VECTORS_MAX; v++) {
+            const size_t at = column + v * LANES;
+            sums[r][v] = fused(__builtin_convertvector((ivec)sums[r][v], vec),
+                               load(task->by->scales + at) * task->a.scales[row + r],
+                               load(task->by->bias + at));
+        }
+}
+
+INLINE void
+run_tile(const int class, const rp_matmul *task, size_t row, size_t column, size_t steps,
          const size_t rows, const char *ahead, size_t lines)
 {
     vec sums[ROWS_MAX][VECTORS_MAX];
     UNROLL for (size_t r = 0; r < rows; r++)
         UNROLL for (size_t v = 0; v < VECTORS_MAX; v++)
-            sums[r][v] = class == RP_CLASS_INT8 ? (vec){ 0 }
-                                                : load(task->by->bias + column + v * LANES);
+            sums[r][v] = class == RP_CLASS_INT8 || class == WHOLE
+                             ? (vec){ 0 }
+                             : load(task->by->bias + column + v * LANES);
     const size_t stride = task->a.stride;
     const char *a = (const char *)task->a.values + row * stride;
     const char *b = (const char *)task->by->values + column * steps * 4;
@@ -433,6 +458,8 @@ run_tile(const rp_class class, const rp_matmul *task, size_t row, size_t column,
 #undef RUN
     if (class == RP_CLASS_INT8)
         convert_tile(task, row, column, sums, rows);
+    if (class == WHOLE)
+        convert_whole(task, row, column, sums, rows);
     finish_tile(class, task, row, column, sums, rows);
 }
 
@@ -441,9 +468,9 @@ run_tile(const rp_class class, const rp_matmul *task, size_t row, size_t column,
  * lie in the order of execution, so what follows is always what comes next, past the
  * end of a matrix too; a fetch past the arena does no harm. */
 INLINE void
-run_panels(const rp_class class, const rp_matmul *task)
+run_panels(const int class, const rp_matmul *task)
 {
-    const size_t together = class == RP_CLASS_F32 ? 1 : class == RP_CLASS_BF16 ? 2 : 4;
+    const size_t together = class == RP_CLASS_F32 ? 1 : class == RP_CLASS_INT8 ? 4 : 2;
     const size_t steps = (task->by->depth + together - 1) / together;
     const size_t tallest = class == RP_CLASS_INT8 ? ROWS_MAX_INT8 : ROWS_MAX;
     const size_t blocks = (task->rows + tallest - 1) / tallest;
@@ -481,6 +508,14 @@ matmul_bf16(const rp_matmul *task)
 {
     run_panels(RP_CLASS_BF16, task);
 }
+
+#if HAS_INT16
+KERNEL void
+matmul_whole(const rp_matmul *task)
+{
+    run_panels(WHOLE, task);
+}
+#endif
 
 #if HAS_INT8
 KERNEL void
@@ -633,6 +668,79 @@ prepare_int8(float *in, size_t stride, size_t rows, const rp_weights *by, void *
     }
     for (size_t row = 0; row < rows; row++)
         rp_put_outliers(in + row * stride, by, outliers + row * by->outlier_count);
+}
+
+/* The largest |x| of a row and the sum of all; `bad`: one is not finite. */
+INLINE void
+find_sizes(const float *x, size_t n, float *largest, float *sum, bool *bad)
+{
+    enum { AT_ONCE = 4 };
+    ivec most[AT_ONCE] = { { 0 } };
+    vec sums[AT_ONCE] = { { 0 } };
+    size_t i = 0;
+    for (; i + AT_ONCE * LANES <= n; i += AT_ONCE * LANES)
+        UNROLL for (size_t v = 0; v < AT_ONCE; v++) {
+            const vec size = absolute(load(x + i + v * LANES));
+            most[v] = IVECTOR_MAX((ivec)size, most[v]);
+            sums[v] += size;
+        }
+    for (; i + LANES <= n; i += LANES) {
+        const vec size = absolute(load(x + i));
+        most[0] = IVECTOR_MAX((ivec)size, most[0]);
+        sums[0] += size;
+    }
+    for (; i < n; i++) {
+        const vec size = absolute(all(x[i]));
+        most[0] = IVECTOR_MAX((ivec)size, most[0]);
+        sums[0][0] += size[0];
+    }
+    UNROLL for (size_t v = 1; v < AT_ONCE; v++) {
+        most[0] = IVECTOR_MAX(most[v], most[0]);
+        sums[0] += sums[v];
+    }
+    FOLD(most[0], IVECTOR_MAX);
+    FOLD(sums[0], IVECTOR_ADD);
+    const int32_t bits = most[0][0];
+    *bad = bits >= 0x7f800000;
+    memcpy(largest, &bits, sizeof bits);
+    *sum = sums[0][0];
+}
+
+/* bf16 in whole numbers: x = scale * step. A row has as many steps as its sizes allow: a sum of
+ * products is at most 2047 * sum |step|, and rounding adds at most a half to each. So a row with
+ * few large numbers, as activations have them, has finer steps for all others than if its
+ * largest number alone counted. */
+KERNEL void
+prepare_whole(float *in, size_t stride, size_t rows, const rp_weights *by, void *room, rp_rows *out)
+{
+    const size_t K = by->depth;
+    float *scales, *none;
+    int32_t *zeros;
+    rp_split_room(room, rows, K * sizeof(int16_t), 0, out, &scales, &zeros, &none);
+    for (size_t row = 0; row < rows; row++) {
+        const float *x = in + row * stride;
+        int16_t *to = (int16_t *)(void *)((char *)room + row * out->stride);
+        float largest, sum;
+        bool bad;
+        find_sizes(x, K, &largest, &sum, &bad);
+        const float most = RP_WHOLE_SUM - (float)K, bound = sum * (INT16_MAX - 1);
+        const bool any = !bad && largest > RP_NOTHING && isfinite(bound) && K < 500000;
+        const float scale = !any                    ? largest
+                            : bound > most * largest ? sum / most
+                                                     : largest / (INT16_MAX - 1);
+        const float inverse = any ? 1 / scale : 0;
+        scales[row] = any || largest <= RP_NOTHING ? scale : NAN;
+        size_t k = 0;
+        for (; k + LANES <= K; k += LANES) {
+            const half_vec steps =
+                (half_vec)NARROW_TO_16((ivec)fused(load(x + k), all(inverse), all(RP_ROUNDING)));
+            memcpy(to + k, &steps, sizeof steps);
+        }
+        for (; k < K; k++)
+            to[k] = (int16_t)((ivec)fused(all(x[k]), all(inverse), all(RP_ROUNDING)))[0];
+        if (K % 2)
+            to[K] = 0;
+    }
 }
 
 /* sums of the tile to out; used by attention, which has no bias. */
@@ -830,7 +938,7 @@ dot(const float *a, const float *b, size_t n)
  * compiler is told that an operand changes, or it would prepare it once for all, and sums
  * begin differently, or it would keep one of them. */
 INLINE uint64_t
-repeat_tile(const rp_class class, uint64_t times, const size_t rows)
+repeat_tile(const int class, uint64_t times, const size_t rows)
 {
     const bool widened = class == RP_CLASS_F32 || (class == RP_CLASS_BF16 && BF16_AS_F32);
     vec sums[ROWS_MAX][VECTORS_MAX], a = { 0 }, b = { 0 };
@@ -844,6 +952,8 @@ repeat_tile(const rp_class class, uint64_t times, const size_t rows)
             UNROLL for (size_t v = 0; v < VECTORS_MAX; v++) {
                 if (class == RP_CLASS_INT8)
                     DOT_INT8(sums[r][v], a, b);
+                else if (class == WHOLE)
+                    DOT_INT16(sums[r][v], a, b);
                 else if (class == RP_CLASS_BF16 && !BF16_AS_F32)
                     DOT_BF16(sums[r][v], a, b);
                 else
@@ -856,7 +966,7 @@ repeat_tile(const rp_class class, uint64_t times, const size_t rows)
             total += sums[r][v];
     volatile float wanted = total[0]; /* or all of it would be left out */
     (void)wanted;
-    const size_t products = widened ? 1 : class == RP_CLASS_BF16 ? 2 : 4;
+    const size_t products = widened ? 1 : class == RP_CLASS_INT8 ? 4 : 2;
     return times * rows * VECTORS_MAX * LANES * products * 2;
 }
 
@@ -871,6 +981,14 @@ peak_bf16(uint64_t times)
 {
     return repeat_tile(RP_CLASS_BF16, times, ROWS_MAX);
 }
+
+#if HAS_INT16
+KERNEL uint64_t
+peak_whole(uint64_t times)
+{
+    return repeat_tile(WHOLE, times, ROWS_MAX);
+}
+#endif
 
 #if HAS_INT8
 KERNEL uint64_t

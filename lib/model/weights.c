@@ -47,9 +47,10 @@ rp_layout_linear(rp_layout *plan, const rp_kernels *kernels, rp_class class, siz
     out->depth = depth;
     out->values = take(plan, rp_packed_size(class, columns, depth, panel), 1);
     out->bias = rp_layout_floats(plan, padded);
+    if (class == RP_CLASS_INT8 || kernels->product[class].whole)
+        out->scales = rp_layout_floats(plan, padded);
     if (class != RP_CLASS_INT8)
         return;
-    out->scales = rp_layout_floats(plan, padded);
     out->sums = rp_layout_floats(plan, padded);
     out->outlier_count = RP_MIN(outliers, depth);
     out->outlier_at = take(plan, outliers, sizeof(uint16_t));
@@ -185,11 +186,15 @@ rp_load_norm(rp_loader *from, const char *name, const rp_norm *out)
 }
 
 static void
-pack(rp_class class, float *rows, size_t count, size_t first, size_t panel, const rp_weights *out)
+pack(const rp_kernels *kernels, rp_class class, float *rows, size_t count, size_t first,
+     const rp_weights *out)
 {
+    const size_t panel = kernels->product[class].panel;
     void *values = (void *)(uintptr_t)out->values; /* in our own arena */
     if (class == RP_CLASS_F32)
         rp_pack_f32(rows, count, out->depth, first, panel, values);
+    else if (kernels->product[class].whole)
+        rp_pack_whole(rows, count, first, panel, out);
     else if (class == RP_CLASS_BF16)
         rp_pack_bf16(rows, count, out->depth, first, panel, values);
     else
@@ -212,7 +217,7 @@ rp_load_linear(rp_loader *from, const char *name, rp_class class, size_t rows, s
         if (from->adapter)
             status = rp_adapter_apply(from->adapter, module, rows, depth, row, count, from->rows,
                                       from->error);
-        pack(class, from->rows, count, first + row, panel, out);
+        pack(from->model->kernels, class, from->rows, count, first + row, out);
     }
     if (status || !biased)
         return status;
