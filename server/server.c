@@ -730,8 +730,11 @@ write_cache_gauges(rp_server *server, rp_buffer *out)
                      "reprise_build_info{version=\"%s\",model=\"",
                      RP_VERSION);
     const rp_encoder *encoder = rp_cache_encoder(server->cache);
-    if (encoder)
-        rp_buffer_append(out, rp_encoder_name(encoder));
+    if (encoder) { /* a folder's name, which may hold anything */
+        char name[256];
+        snprintf(name, sizeof name, "%.*s", RP_FMT(rp_encoder_name(encoder)));
+        rp_metrics_write_label(out, name);
+    }
     rp_buffer_printf(out, "\",fingerprint=\"%s\"} 1\n", stats.fingerprint);
 }
 

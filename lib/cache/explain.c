@@ -137,7 +137,7 @@ put_candidate(rp_cache *cache, rp_json_writer *writer, const rp_query *query, si
     put_label(writer, "judge", judge_label(candidate->judge));
     if (entry) {
         rp_json_key(writer, "age_seconds");
-        rp_json_put_int(writer, (query->now - entry->created) / 1000000);
+        rp_json_put_int(writer, RP_MAX(query->now - entry->created, 0) / 1000000);
     }
     rp_json_close(writer, '}');
 }

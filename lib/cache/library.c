@@ -147,7 +147,8 @@ make_answer(rp_cache *cache, const rp_query *query, rp_str reply)
     answer->risk = result->decision.reason ? result->decision.risk : NAN;
     if (result->entry) {
         rp_store_id_encode(cache->store, result->entry->id, answer->entry);
-        answer->age_seconds = (query->now - result->entry->created) / 1000000;
+        /* A clock that was set back makes nothing younger than new. */
+        answer->age_seconds = RP_MAX(query->now - result->entry->created, 0) / 1000000;
     }
     char *bytes = (char *)(answer + 1);
     if (reply.len)

@@ -387,7 +387,10 @@ rp_replay_refusal(const rp_query *query, const rp_entry *entry)
         return "scope";
     if (entry->expires && entry->expires <= query->now)
         return "expired";
-    const int64_t age_us = query->now - entry->created;
+    /* What was stored in what is the future now was stored before the clock was set back. How
+     * long ago, nobody knows: it counts as that old. */
+    const int64_t age_us = entry->created <= query->now ? query->now - entry->created
+                                                        : entry->created - query->now;
     if (controls->max_age_us >= 0 && age_us > controls->max_age_us)
         return "max-age";
     if (controls->min_fresh_us >= 0 && entry->expires &&

@@ -148,3 +148,13 @@ def test_a_policy_without_a_bound_claims_none(start):
     proxy = start("routes: [ { name: main, cache: { policy: static } } ]")
     bounds = {name for name in Admin(proxy).metrics() if name.startswith("reprise_error_rate_bound")}
     assert bounds == {'reprise_error_rate_bound{route="default"}'}  # the shipped policy has one
+
+
+def test_a_folders_name_cannot_break_the_format(start, encoder, tmp_path):
+    folder = tmp_path / 'a "model" of\\mine'
+    folder.symlink_to(encoder)
+    proxy = start(model="'%s'" % folder)
+    text = Admin(proxy).call("GET", "/metrics", token=False).body.decode()
+    assert 'model="a \\"model\\" of\\\\mine"' in text
+    for line in text.splitlines():
+        assert re.fullmatch(r'#.*|[a-z_]+(\{([a-z_]+="([^"\\]|\\.)*",?)*\})? [-+.0-9a-zA-Z]+', line), line

@@ -351,6 +351,12 @@ test_temporal_prompts_hit_for_ten_minutes(void **state)
     expect(f, ask("alice", "what is the weather in the city of paris today"), "exact", "rain");
     f->clock.now_us += 2 * (int64_t)1000000;
     expect_miss(f, ask("alice", "what is the weather in the city of paris today"), NULL);
+    /* Nor because the clock was set back and the entry is of the future. */
+    put(f, "what is the weather in the city of paris today", "snow");
+    f->clock.now_us -= 599 * (int64_t)1000000;
+    expect(f, ask("alice", "what is the weather in the city of paris today"), "exact", "snow");
+    f->clock.now_us -= 2 * (int64_t)1000000;
+    expect_miss(f, ask("alice", "what is the weather in the city of paris today"), NULL);
 }
 
 /* A long text of `windows` windows; the word at `changed` is another. */
