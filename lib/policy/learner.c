@@ -345,15 +345,6 @@ find_inflation(const rp_learner *learner)
     return fmax(INFLATION_LEAST, ratio);
 }
 
-/* The mean of the same ratio, for the bound on errors among hits: one is a promise about a
- * stream, the other keeps out what is mostly noise, and needs no caution besides. */
-static double
-find_mean_inflation(const rp_learner *learner)
-{
-    const double ratio = corrected_wrong(learner) / (learner->explored_risk + INFLATION_PRIOR);
-    return fmax(INFLATION_LEAST, ratio);
-}
-
 /* What the ledger lets the next requests spend, per request: the bound, or less if more
  * than allowed was spent so far. Thrift is not paid back: measured, the few hits it buys
  * cost the bound on streams that turn. */
@@ -382,7 +373,6 @@ find_cut(const rp_learner *learner, const rp_learner_bounds *bounds)
         count_in[bin_of(risk)]++;
     }
     const double limit = find_allowance(learner, bounds->error_max) * (learner->asked_count + 1.0);
-    const double hit_limit = bounds->hit_error_max / find_mean_inflation(learner);
     double risk = 0, hits = 0, cut = -1;
     for (size_t bin = 0; bin < BINS; bin++) {
         risk += risk_in[bin];
@@ -390,7 +380,7 @@ find_cut(const rp_learner *learner, const rp_learner_bounds *bounds)
         /* What the next question may add: no more than it may risk. */
         if ((risk + upper_edge(bin)) * learner->inflation > limit)
             break;
-        if (hits > 0 && risk > hit_limit * hits)
+        if (hits > 0 && risk * learner->inflation > bounds->hit_error_max * hits)
             continue; /* too many wrong among hits; a looser cut may dilute, but hardly */
         cut = upper_edge(bin);
         if (upper_edge(bin) > bounds->hit_error_max * 3)
