@@ -463,9 +463,13 @@ on_request(void *context, rp_exchange *exchange, const rp_http_request *request)
     rp_worker *worker = find_worker(context, rp_exchange_loop(exchange));
     rp_visit *visit = worker->is_stopping ? NULL : take_visit(worker);
     if (!visit) {
-        const rp_header retry = { RP_STR("Retry-After"), RP_STR("1") };
+        const rp_header headers[] = { { RP_STR("Retry-After"), RP_STR("1") },
+                                      { RP_STR("Content-Type"), RP_STR("application/json") } };
         rp_metrics_add(worker->server->metrics, RP_SUM_REFUSED, 1);
-        rp_exchange_reply(exchange, 503, &retry, 1, RP_STR(""));
+        rp_exchange_reply(exchange, 503, headers, RP_COUNT(headers),
+                          RP_STR("{\"type\":\"error\",\"error\":{\"message\":\"the server is stopping or "
+                                 "out of memory\",\"type\":\"overloaded_error\",\"param\":null,"
+                                 "\"code\":null}}"));
         return;
     }
     visit->start_us = rp_now_us();

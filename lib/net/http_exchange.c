@@ -562,11 +562,13 @@ rp_exchange_reply(rp_exchange *exchange, int status, const rp_header *headers, s
 void
 rp_http_refuse(rp_http_connection *c, rp_http_refusal refusal)
 {
-    char body[256], head[256];
-    /* Reasons are our own sentences: nothing in them needs escaping. */
+    char body[320], head[256];
+    /* Reasons are our own sentences: nothing in them needs escaping. What is carried we do not
+     * know here: clients of OpenAI read "error", those of Anthropic look at "type" first. */
     const int body_len =
         snprintf(body, sizeof body,
-                 "{\"error\":{\"message\":\"%s\",\"type\":\"%s\",\"param\":null,\"code\":null}}",
+                 "{\"type\":\"error\",\"error\":{\"message\":\"%s\",\"type\":\"%s\","
+                 "\"param\":null,\"code\":null}}",
                  refusal.reason, refusal.status >= 500 && refusal.status != 501 &&
                  refusal.status != 505 ? "server_error" : "invalid_request_error");
     const int head_len =

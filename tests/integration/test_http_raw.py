@@ -87,8 +87,10 @@ def test_doubtful_requests_end_the_connection(address, request_bytes, wanted):
     assert status(reply) == wanted
     head, _, body = reply.partition(b"\r\n\r\n")
     assert b"\r\nConnection: close" in head
-    error = json.loads(body)["error"]  # one body, and nothing behind it
+    told = json.loads(body)  # one body, and nothing behind it
+    error = told["error"]
     assert error["message"] and error["type"]
+    assert told["type"] == "error"  # Anthropic's clients look there first
 
 
 def test_a_body_over_the_limit_hears_why(address):

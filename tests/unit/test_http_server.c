@@ -356,7 +356,7 @@ test_doubtful_requests_are_refused_and_end_the_connection(void **state)
         assert_int_equal(status_of(got), rows[i].status);
         assert_int_equal(count_of(got, "\r\nConnection: close\r\n"), 1);
         assert_int_equal(count_of(got, "\r\n\r\n"), 1);
-        assert_true(test_contains(got, "\r\n\r\n{\"error\":{\"message\":\""));
+        assert_true(test_contains(got, "\r\n\r\n{\"type\":\"error\",\"error\":{\"message\":\""));
         assert_true(rp_str_ends_with(got, RP_STR("\"param\":null,\"code\":null}}")));
         rp_buffer_fini(&reply);
     }
