@@ -46,6 +46,7 @@ enum {
     SPLIT_SHARE = 8,       /* each half has more than one in so many; a guess */
     PROBE_SHARE = 32,      /* a search looks at one in so many vectors at least: 64 misses .5 %
                               more of the near ones; bench search */
+    FETCH_LINES = 24,      /* of signs of the list that is next, fetched ahead; measured: bench search */
     PROBE_MIN = 4096,      /* and at all if there are no more than this; a guess */
 };
 
@@ -966,6 +967,19 @@ may_hold_better(const sift *f, const inverted *list, float similarity)
     return needed <= 0 || (rests > 0 && needed * needed <= REST_MAX * REST_MAX * rests);
 }
 
+/* Have the head of the list that will be next at hand: they lie all over the memory. The processor
+ * follows the rest by itself. */
+static void
+fetch_list(const table *t, uint32_t number)
+{
+    const inverted *list = atomic_load_explicit(&t->lists[number], memory_order_relaxed);
+    if (!list)
+        return;
+    __builtin_prefetch(list);
+    for (size_t line = 0; line < FETCH_LINES; line++)
+        __builtin_prefetch((const char *)first_of(list) + 64 * line);
+}
+
 bool
 rp_ivf_sift(const ivf *lists, sift *f, size_t live)
 {
@@ -980,6 +994,8 @@ rp_ivf_sift(const ivf *lists, sift *f, size_t live)
         const float similarity = f->probes[0].similarity;
         const uint32_t number = next_list(f->probes, &left);
         const inverted *list = atomic_load_explicit(&t->lists[number], memory_order_acquire);
+        if (left)
+            fetch_list(t, f->probes[0].number);
         if (!list)
             continue;
         if (seen >= least && f->top_count == f->k && !may_hold_better(f, list, similarity))
