@@ -837,6 +837,7 @@ static const field top_fields[] = {
     { "data", KIND_TEXT, AT(data) },
     { "memory_max", KIND_SIZE, AT(memory_max), 1 << 20, 0x1p50 },
     { "disk_max", KIND_SIZE, AT(disk_max), 1 << 20, 0x1p50 },
+    { "vectors", KIND_FLAG_CHOICE, AT(vectors_on_disk), .choices = "memory|disk" },
     { "lookup_deadline", KIND_DURATION, AT(lookup_deadline_us), 0.0001, 60 },
     { "judge_deadline", KIND_DURATION, AT(judge_deadline_us), 0.001, 60 },
     { "finish_on_disconnect", KIND_FLAG, AT(finish_on_disconnect) },
@@ -1246,8 +1247,9 @@ rp_config_print(const rp_config *config, rp_buffer *out)
     print_text(out, "  ", "token", config->admin_token ? "***" : NULL);
     print_tls(out, "  ", config->admin_tls_certificate, config->admin_tls_key);
     print_text(out, "", "data", config->data);
-    rp_buffer_printf(out, "memory_max: %" PRIu64 "\ndisk_max: %" PRIu64 "\n", config->memory_max,
-                     config->disk_max);
+    rp_buffer_printf(out, "memory_max: %" PRIu64 "\ndisk_max: %" PRIu64 "\nvectors: %s\n",
+                     config->memory_max, config->disk_max,
+                     config->vectors_on_disk ? "disk" : "memory");
     print_duration(out, "", "lookup_deadline", config->lookup_deadline_us);
     print_duration(out, "", "judge_deadline", config->judge_deadline_us);
     rp_buffer_printf(out, "finish_on_disconnect: %s\nusage_on_hit: %s\n",

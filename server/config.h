@@ -87,6 +87,7 @@ typedef struct rp_config {
     const char *admin_token;                           /* or NULL: DATA/admin.token */
     const char *data;
     uint64_t memory_max, disk_max;
+    bool vectors_on_disk;      /* vectors: disk */
     int64_t lookup_deadline_us, judge_deadline_us;
     bool finish_on_disconnect;
     bool usage_zero;           /* usage_on_hit: zero */

@@ -170,6 +170,7 @@ warn_about_what_waits(const rp_config *old, const rp_config *new)
     warn_if_text_differs("data", old->data, new->data);
     warn_if(old->memory_max != new->memory_max, "memory_max");
     warn_if(old->disk_max != new->disk_max, "disk_max");
+    warn_if(old->vectors_on_disk != new->vectors_on_disk, "vectors");
     warn_if(old->loop_threads != new->loop_threads, "threads.loops");
     warn_if(old->pool_threads != new->pool_threads, "threads.pool");
     warn_if(old->connections_max != new->connections_max, "connections_max");
@@ -296,6 +297,7 @@ open_cache(rp_server *server, const rp_config *config, rp_error *error)
         .verifier_options = &verifier,
         .disk_max = config->disk_max,
         .memory_max = config->memory_max,
+        .vectors_on_disk = config->vectors_on_disk,
         .seed = config->seed,
         .load_in_background = true,
         .warn = warn,

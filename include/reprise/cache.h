@@ -55,6 +55,8 @@ typedef struct rp_cache_options {
     double share_max;         /* of disk_max that one tenant may hold; 0: 0.5 */
     size_t entries_max;       /* vectors in the index; 0: as many as memory_max allows */
     size_t lists_from;        /* as rp_index_options; 0: where inverted lists win */
+    bool vectors_on_disk;     /* memory keeps a short form of each vector, a quarter of the bytes;
+                                 candidates are compared by what the store has, some 10 us each */
     size_t searchers_max;     /* threads that search at one time; 0: 16 */
     uint64_t ttl_seconds;     /* of an entry; 0: 24 h. RP_TTL_FOREVER: never expires */
     uint64_t seed;            /* of decisions; 0: from the system */

@@ -556,6 +556,7 @@ take_options(rp_cache *cache, const rp_cache_options *options, const rp_clock *c
     cache->index_options = (rp_index_options){
         .count_max = options->entries_max,
         .lists_from = options->lists_from,
+        .without_originals = options->vectors_on_disk,
         .searchers_max = options->searchers_max ? options->searchers_max : SEARCHERS,
     };
     cache->warn = options->warn;

@@ -661,11 +661,12 @@ load_candidate(rp_cache *cache, rp_query *query, const rp_neighbor *neighbor,
                rp_candidate *candidate)
 {
     const rp_entry *entry = rp_store_hot(cache->store, query->scope, neighbor->id);
-    const bool needs_vectors = entry && entry->window_count != 1 &&
+    const bool is_rough = cache->index_options.without_originals; /* the neighbor's similarity */
+    const bool needs_vectors = entry && (entry->window_count != 1 || is_rough) &&
                                (!entry->windows || entry->encoder != query->space->tag);
     if (!entry || needs_vectors) {
         rp_entry_unref(entry);
-        const unsigned parts = query->window_count > 1 ? RP_PART_VECTORS : 0;
+        const unsigned parts = query->window_count > 1 || is_rough ? RP_PART_VECTORS : 0;
         entry = rp_store_get(cache->store, query->scope, neighbor->id, parts);
     }
     if (!entry)
@@ -678,7 +679,9 @@ load_candidate(rp_cache *cache, rp_query *query, const rp_neighbor *neighbor,
     const rp_windows asked = { query->windows, query->window_count, query->dim };
     const bool is_ours = entry->encoder == query->space->tag; /* not exchanged meanwhile */
     const rp_windows stored = { is_ours ? entry->windows : NULL, entry->window_count, entry->dim };
-    if (asked.count > 1 || stored.count > 1)
+    if (is_rough && stored.vectors && asked.count == 1 && stored.count == 1)
+        candidate->similarity = 1; /* the least of all windows will be the exact one */
+    if (asked.count > 1 || stored.count > 1 || is_rough)
         rp_windows_compare(&asked, &stored, candidate);
     return entry;
 }

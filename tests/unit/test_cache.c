@@ -981,6 +981,44 @@ test_lists_of_what_was_loaded_are_made_in_the_background(void **state)
     assert_true(stats.ready && stats.lists_ready && stats.index_lists > 1);
 }
 
+static double
+exact_cosine(const char *a, const char *b)
+{
+    float storage[2][(RP_WINDOWS_MAX + 1) * FAKE_DIM];
+    rp_embedding made[2];
+    double sum = 0;
+    assert_int_equal(fake_embed(NULL, rp_str_of(a), storage[0], &made[0], NULL), RP_OK);
+    assert_int_equal(fake_embed(NULL, rp_str_of(b), storage[1], &made[1], NULL), RP_OK);
+    for (size_t i = 0; i < FAKE_DIM; i++)
+        sum += (double)made[0].mean[i] * made[1].mean[i];
+    return sum;
+}
+
+/* The index knows similarities within 1e-3 then; what is decided by, and shown, is exact. */
+static void
+test_vectors_on_disk_decide_as_those_in_memory(void **state)
+{
+    fixture *f = *state;
+    rp_cache_stats stats[2];
+    f->options.entries_max = 1000; /* else there is room for more where each takes less */
+    for (int on_disk = 0; on_disk < 2; on_disk++) {
+        f->options.vectors_on_disk = on_disk;
+        reopen_cache(f);
+        put(f, question, "click reset");
+        put(f, "what is the capital city of france", "Paris");
+        for (int again = 0; again < 2; again++) { /* hot, and from the disk */
+            rp_cache_answer *answer = look_up(f, ask("alice", paraphrase));
+            assert_true(answer->hit);
+            assert_string_equal(answer->tier, "semantic");
+            assert_true(fabs(answer->similarity - exact_cosine(question, paraphrase)) < 1e-6);
+            rp_cache_answer_free(answer);
+            rp_cache_stats_get(f->cache, &stats[on_disk]);
+            reopen_cache(f);
+        }
+    }
+    assert_true(stats[1].index_bytes < stats[0].index_bytes);
+}
+
 static void
 test_another_encoder_means_exact_only_until_reembedded(void **state)
 {
@@ -1852,6 +1890,7 @@ main(void)
         T(test_a_right_neighbor_leaves_the_new_entry_to_its_own_repeat),
         T(test_a_restart_finds_everything_again),
         T(test_lists_of_what_was_loaded_are_made_in_the_background),
+        T(test_vectors_on_disk_decide_as_those_in_memory),
         T(test_another_encoder_means_exact_only_until_reembedded),
         T(test_a_degenerate_encoder_means_exact_only),
         T(test_what_is_invalidated_is_gone_from_both_tiers),

@@ -30,6 +30,7 @@ static const char example[] =
     "admin:  { listen: 127.0.0.1:9001, token: ${RP_TEST_TOKEN} }\n"
     "data:   /var/lib/reprise\n"
     "memory_max: 2GiB\n"
+    "vectors: disk\n"
     "lookup_deadline: 50ms\n"
     "encoder: { model: all-MiniLM-L6-v2, adapter: none, threads: auto }\n"
     "upstreams:\n"
@@ -50,6 +51,7 @@ test_the_documented_example_is_understood(void **state)
     assert_string_equal(config->listen, "127.0.0.1:9000");
     assert_string_equal(config->admin_token, "tok]en: {");
     assert_true(config->memory_max == 2ull << 30);
+    assert_true(config->vectors_on_disk);
     assert_int_equal(config->lookup_deadline_us, 50000);
     assert_null(config->encoder_adapter);
     assert_int_equal(config->pool_threads, 0);
