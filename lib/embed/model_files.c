@@ -111,6 +111,20 @@ choose_kernels(const char *tier, rp_class class, const rp_kernels **out, rp_erro
     return rp_fail(error, RP_ERR_UNSUPPORTED, "there are no kernels '%s' on this machine", tier);
 }
 
+/* What `auto` takes: the fastest class that has passed its acceptance (docs/performance.md),
+ * which int8 has not. Cross-encoders have not been measured and stay as they are. */
+static rp_precision
+choose_precision(const rp_encoder_options *options, bool head)
+{
+    const rp_kernels *f32, *bf16;
+    if (options->precision != RP_PRECISION_AUTO)
+        return options->precision;
+    if (head || choose_kernels(options->tier, RP_CLASS_F32, &f32, NULL) != RP_OK ||
+        choose_kernels(options->tier, RP_CLASS_BF16, &bf16, NULL) != RP_OK)
+        return RP_PRECISION_F32;
+    return rp_kernels_bf16_pays(f32, bf16) ? RP_PRECISION_BF16 : RP_PRECISION_F32;
+}
+
 /* Reading a tokenizer takes as long as a fifth of the weights: it has a thread of its own. */
 typedef struct tokenizer_task {
     const char *path;
@@ -234,9 +248,7 @@ rp_model_files_open(const char *path, const rp_encoder_options *options, bool he
     model_place place;
     rp_model_config config = { 0 };
     rp_model_files files = { 0 };
-    /* What `auto` takes has passed the acceptance of its class (docs/performance.md). */
-    files.precision =
-        options->precision == RP_PRECISION_AUTO ? RP_PRECISION_F32 : options->precision;
+    files.precision = choose_precision(options, head);
     rp_status status = find_place(path, &place, error);
     if (!status)
         status = rp_model_config_read(place.folder, &config, error);

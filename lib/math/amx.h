@@ -164,3 +164,41 @@ amx_int8(const rp_matmul *task)
 {
     run_on_tiles(RP_CLASS_INT8, task);
 }
+
+/* For benchmarks: products of tiles that stay in their registers, four sums side by side. */
+INLINE uint64_t
+repeat_dots(const rp_class class, uint64_t times)
+{
+    float values[TILE_ROWS * TILE_COLUMNS] __attribute__((aligned(64))) = { 0 };
+    configure_tiles(TILE_ROWS);
+    TILE_ZERO(0);
+    TILE_ZERO(1);
+    TILE_ZERO(2);
+    TILE_ZERO(3);
+    TILE_LOAD(4, values, 64);
+    TILE_LOAD(5, values, 64);
+    TILE_LOAD(6, values, 64);
+    TILE_LOAD(7, values, 64);
+    for (uint64_t i = 0; i < times; i++) {
+        TILE_DOT(0, 4, 6);
+        TILE_DOT(1, 4, 7);
+        TILE_DOT(2, 5, 6);
+        TILE_DOT(3, 5, 7);
+    }
+    TILE_STORE(0, values, 64);
+    TILE_RELEASE();
+    const uint64_t products = class == RP_CLASS_BF16 ? 2 : 4;
+    return times * 4 * TILE_ROWS * TILE_COLUMNS * TILE_STEPS * products * 2;
+}
+
+KERNEL uint64_t
+amx_peak_bf16(uint64_t times)
+{
+    return repeat_dots(RP_CLASS_BF16, times);
+}
+
+KERNEL uint64_t
+amx_peak_int8(uint64_t times)
+{
+    return repeat_dots(RP_CLASS_INT8, times);
+}

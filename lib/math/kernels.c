@@ -137,7 +137,7 @@ enum { TRIAL_ROWS = 16, TRIAL_SIZE = 384, TRIALS = 5 }; /* a short question's pr
 /* The shortest of a few products; INT64_MAX if there is no memory to try. Numbers are all
  * zero, which takes as long as any others. */
 static int64_t
-time_product(const rp_kernels *tier, rp_class class)
+time_product(const rp_kernels *tier, rp_class class, size_t trials)
 {
     const rp_product *product = &tier->product[class];
     const size_t padded = rp_padded_columns(TRIAL_SIZE, product->panel);
@@ -157,7 +157,7 @@ time_product(const rp_kernels *tier, rp_class class)
                             .sums = (float *)(void *)(at + 2 * wide) };
     rp_matmul task = { .rows = TRIAL_ROWS, .a = { .values = a, .stride = TRIAL_SIZE * sizeof(float) },
                        .by = &by, .out = a + TRIAL_ROWS * TRIAL_SIZE, .out_stride = TRIAL_SIZE };
-    for (size_t i = 0; i < TRIALS; i++) {
+    for (size_t i = 0; i < trials; i++) {
         const int64_t start = thread_ns();
         if (product->prepare)
             product->prepare(a, TRIAL_SIZE, TRIAL_ROWS, &by, prepared, &task.a);
@@ -179,7 +179,7 @@ choose_fastest(rp_class class)
     for (size_t i = 1; i < tier_count; i++) {
         if (!brings[i][class])
             continue;
-        const int64_t ns = time_product(&tiers[i], class);
+        const int64_t ns = time_product(&tiers[i], class, TRIALS);
         if (ns <= best_ns) {
             best = &tiers[i];
             best_ns = ns;
@@ -208,6 +208,16 @@ rp_kernels_best(rp_class class)
         return named;
     pthread_once(&timed, choose_all);
     return chosen[class];
+}
+
+/* More trials than for choosing a tier: a class is kept for as long as a store lives. */
+bool
+rp_kernels_bf16_pays(const rp_kernels *f32, const rp_kernels *bf16)
+{
+    enum { MANY = 20 };
+    pthread_once(&listed, list_tiers);
+    const int64_t of = time_product(f32, RP_CLASS_F32, MANY);
+    return time_product(bf16, RP_CLASS_BF16, MANY) <= of / 5 * 4;
 }
 
 /* ---- sizes ---- */

@@ -125,6 +125,9 @@ typedef struct rp_kernels {
  * that takes the least time for a small product, measured once (a few milliseconds).
  * Never NULL. */
 const rp_kernels *rp_kernels_best(rp_class class);
+/* Whether bf16 takes at most four fifths of f32's time for a small product on these tiers,
+ * measured now (one or two milliseconds). */
+bool rp_kernels_bf16_pays(const rp_kernels *f32, const rp_kernels *bf16);
 /* By name; NULL if unknown or not runnable here. */
 const rp_kernels *rp_kernels_find(const char *name);
 /* All tiers runnable here, plain first; NULL after the last. */

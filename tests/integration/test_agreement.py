@@ -180,9 +180,10 @@ def test_server_and_simulator_decide_alike(start, encoder, tmp_path, count, spec
     said_verifier = "\nverifier: { model: %s, precision: f32 }" % verifier if verifier else ""
     mock = Mock("--seed", "5")
     try:
-        # However slow the machine: no deadline and no lifetime ends while this runs.
+        # However slow the machine: no deadline and no lifetime ends while this runs. The class is
+        # that of the simulator, not what this machine would choose.
         proxy = start("lookup_deadline: 60s\nroutes: [ { match: { model: '*' }, cache: { policy: '%s', "
-                      "volatile_ttl: 20h } } ]%s" % (spec, said_verifier), model=encoder, upstreams="[ { name: mock, url: %s } ]" % mock.url,
+                      "volatile_ttl: 20h } } ]%s" % (spec, said_verifier), model=encoder + ", precision: f32", upstreams="[ { name: mock, url: %s } ]" % mock.url,
                       arguments=["--seed", "1"])
         proxy.accept()
         settled, texts, best = Settled(Admin(proxy)), {}, 0

@@ -126,6 +126,6 @@ dot_tiles(int c, int a, int b, bool is_int8)
 extern const rp_kernels rp_kernels_amx_emulated;
 const rp_kernels rp_kernels_amx_emulated = {
     .name = "amx in memory",
-    .product = { [RP_CLASS_BF16] = { PANEL, amx_bf16, prepare_bf16, false, NULL },
-                 [RP_CLASS_INT8] = { PANEL, amx_int8, prepare_int8, false, NULL } },
+    .product = { [RP_CLASS_BF16] = { PANEL, amx_bf16, prepare_bf16, false, amx_peak_bf16 },
+                 [RP_CLASS_INT8] = { PANEL, amx_int8, prepare_int8, false, amx_peak_int8 } },
 };

@@ -412,6 +412,23 @@ test_the_fingerprint_is_of_the_class_not_the_tier(void **state)
     rp_encoder_close(plain);
 }
 
+/* Which one is the faster depends on the machine; int8 has not passed on all pairs. */
+static void
+test_auto_is_a_class_that_has_passed(void **state)
+{
+    (void)state;
+    const rp_encoder_options options = { .precision = RP_PRECISION_AUTO };
+    rp_encoder *encoder = NULL, *same = NULL;
+    assert_int_equal(rp_encoder_open(need_model(), &options, &encoder, NULL), RP_OK);
+    const rp_precision precision = rp_encoder_precision(encoder);
+    assert_true(precision == RP_PRECISION_F32 || precision == RP_PRECISION_BF16);
+    const rp_encoder_options named = { .precision = precision };
+    assert_int_equal(rp_encoder_open(need_model(), &named, &same, NULL), RP_OK);
+    assert_str_equal(rp_encoder_fingerprint(encoder), rp_encoder_fingerprint(same));
+    rp_encoder_close(encoder);
+    rp_encoder_close(same);
+}
+
 static void *
 embed_often(void *context)
 {
@@ -513,6 +530,7 @@ main(void)
         cmocka_unit_test(test_windows_are_the_consecutive_pieces),
         cmocka_unit_test(test_odd_texts_are_embedded_or_refused),
         cmocka_unit_test(test_texts_of_no_token_to_a_hundred_thousand),
+        cmocka_unit_test(test_auto_is_a_class_that_has_passed),
         cmocka_unit_test(test_the_fingerprint_is_of_the_class_not_the_tier),
         cmocka_unit_test(test_threads_share_an_encoder),
     };

@@ -230,6 +230,18 @@ test_tiles_of_every_height(void **state)
                                               (h + k) % 2, class == RP_CLASS_INT8 ? (h + k) % 5 : 0 });
 }
 
+/* What benchmarks call 100 %: a tile has 16 * 16 sums of 16 steps of two or four products. */
+static void
+test_peaks_of_tiles_are_counted(void **state)
+{
+    (void)state;
+    const rp_kernels *ways[2] = { &rp_kernels_amx_emulated, rp_kernels_find("amx") };
+    for (size_t way = 0; way < 2 && ways[way]; way++) {
+        assert_int_equal(ways[way]->product[RP_CLASS_BF16].peak(3), 3 * 4 * 16 * 16 * 16 * 2 * 2);
+        assert_int_equal(ways[way]->product[RP_CLASS_INT8].peak(3), 3 * 4 * 16 * 16 * 16 * 4 * 2);
+    }
+}
+
 /* The extremes of bytes, and sums near 2^31 where bf16 is whole numbers: a kernel that saturates
  * or wraps is found here. int8 is exact. */
 static void
@@ -587,6 +599,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_matmul_of_every_shape),
         cmocka_unit_test(test_tiles_of_every_height),
+        cmocka_unit_test(test_peaks_of_tiles_are_counted),
         cmocka_unit_test(test_whole_numbers_hold_their_extremes),
         cmocka_unit_test(test_what_is_not_finite_comes_out_so),
         cmocka_unit_test(test_gelu_over_its_whole_range),
