@@ -49,7 +49,7 @@ add_piece(const rp_encoder *encoder, rp_room *s, const int32_t *body, size_t cou
 {
     const rp_tokenizer_extra *extra = &encoder->extra;
     const size_t whole = extra->prefix_count + count + extra->suffix_count;
-    if (s->count && s->starts[s->count] + whole > RP_BATCH_TOKENS)
+    if (s->count && s->starts[s->count] + whole > RP_PASS_TOKENS)
         run_batch(encoder, s);
     const uint32_t start = s->count ? s->starts[s->count] : 0;
     int32_t *to = s->ids + start;
@@ -292,7 +292,7 @@ measure_window(rp_encoder *encoder, const char *path, rp_error *error)
                        path, extra, window);
     encoder->body_max = window - extra;
     encoder->rooms.model = encoder->files.model;
-    encoder->rooms.tokens_max = RP_MAX((size_t)RP_BATCH_TOKENS, window);
+    encoder->rooms.tokens_max = RP_MAX((size_t)RP_PASS_TOKENS, window);
     encoder->rooms.body_max = encoder->body_max * RP_WINDOWS_MAX + 1;
     return RP_OK;
 }
@@ -403,7 +403,7 @@ rp_encoder_work
 rp_encoder_count_work(const rp_encoder *encoder, size_t texts, size_t tokens)
 {
     const rp_model_work one = rp_model_count_work(encoder->files.model, tokens);
-    const size_t together = RP_MAX(RP_BATCH_TOKENS / tokens, (size_t)1);
+    const size_t together = RP_MAX(RP_PASS_TOKENS / tokens, (size_t)1);
     return (rp_encoder_work){ .operations = one.operations * texts,
                               .weight_bytes = one.weight_bytes * ((texts + together - 1) / together) };
 }
