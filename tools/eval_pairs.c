@@ -283,7 +283,9 @@ rp_command_eval_pairs(int argc, char **argv)
     FILE *scores_out = NULL;
     rp_status status = RP_OK;
     if (o.scores_out && !(scores_out = fopen(o.scores_out, "wb")))
-        status = rp_fail(&error, RP_ERR_IO, "cannot write %s: %s", o.scores_out, strerror(errno));
+        /* The command line named it, and nothing was measured yet. */
+        status = rp_fail(&error, RP_ERR_INVALID, "cannot write %s: %s", o.scores_out,
+                         strerror(errno));
     for (size_t i = 0; !status && i < o.model_count; i++)
         status = measure_files(&o, i, argc - optind, argv + optind, scores_out, &error);
     if (scores_out && (ferror(scores_out) | fclose(scores_out)) && !status)

@@ -277,6 +277,28 @@ key_of_run(const session *s, const rp_stream_run *run, const rp_simulation *sim,
     rp_sha256_final(&hash, out);
 }
 
+/* ---- what finished simulations left ---------------------------------------------------------------- */
+
+static bool
+find_kept(const session *s, const uint8_t key[32], rp_str *out)
+{
+    return s->checkpoint && rp_checkpoint_find(s->checkpoint, key, out);
+}
+
+static rp_status
+keep(session *s, const uint8_t key[32], rp_str bytes, rp_error *error)
+{
+    return s->checkpoint ? rp_checkpoint_add(s->checkpoint, key, bytes, error) : RP_OK;
+}
+
+/* Before a simulation: its order, and what the progress says. */
+static rp_status
+begin_run(session *s, const rp_stream_run *run)
+{
+    s->progress.spec = run->policy->spec;
+    return rp_stream_arrange(s->stream, run->order, run->seed, s->order);
+}
+
 /* ---- the frontier of a policy ------------------------------------------------------------------- */
 
 static void
@@ -328,18 +350,15 @@ make_frontiers(session *s, const rp_stream_run *run, rp_frontiers *out, rp_error
     sim.evict = 0;
     set_bounds(s->o, run, out);
     key_of_frontier(s, run, &sim, out, key);
-    if (s->checkpoint && rp_checkpoint_find(s->checkpoint, key, &kept) && kept.len == sizeof *out) {
+    if (find_kept(s, key, &kept) && kept.len == sizeof *out) {
         memcpy(out, kept.ptr, sizeof *out);
         return RP_OK;
     }
-    rp_status status = rp_stream_arrange(s->stream, run->order, run->seed, s->order);
+    rp_status status = begin_run(s, run);
     if (!status)
         status = rp_simulate_frontier(&sim, run->policy->spec, out, error);
     clear_progress();
-    if (!status && s->checkpoint)
-        status = rp_checkpoint_add(s->checkpoint, key, (rp_str){ (const char *)out, sizeof *out },
-                                   error);
-    return status;
+    return status ? status : keep(s, key, (rp_str){ (const char *)out, sizeof *out }, error);
 }
 
 /* Printed once as JSON, when it is made. */
@@ -362,7 +381,6 @@ get_frontiers(session *s, const rp_stream_run *run, const rp_frontiers **out, rp
     s->frontiers = grown;
     kept_frontier *made = &grown[s->frontier_count];
     *made = (kept_frontier){ .policy = run->policy, .order = run->order, .seed = run->seed };
-    s->progress.spec = run->policy->spec;
     const rp_status status = make_frontiers(s, run, &made->frontiers, error);
     if (status)
         return status;
@@ -376,15 +394,14 @@ get_frontiers(session *s, const rp_stream_run *run, const rp_frontiers **out, rp
 /* ---- results ------------------------------------------------------------------------------------ */
 
 static rp_status
-keep_result(session *s, const uint8_t key[32], const rp_tally *tally, rp_error *error)
+keep_tally(session *s, const uint8_t key[32], const rp_tally *tally, rp_error *error)
 {
     rp_buffer bytes;
     rp_buffer_init(&bytes, 0);
     rp_tally_encode(tally, &bytes);
     const rp_status status =
-        rp_buffer_failed(&bytes)
-            ? rp_fail(error, RP_ERR_NOMEM, "no memory to keep a result")
-            : rp_checkpoint_add(s->checkpoint, key, rp_buffer_str(&bytes), error);
+        rp_buffer_failed(&bytes) ? rp_fail(error, RP_ERR_NOMEM, "no memory to keep a result")
+                                 : keep(s, key, rp_buffer_str(&bytes), error);
     rp_buffer_fini(&bytes);
     return status;
 }
@@ -397,21 +414,17 @@ get_result(session *s, const rp_stream_run *run, rp_tally *out, rp_error *error)
     uint8_t key[32];
     rp_str kept;
     fill_simulation(s, run, &sim);
-    if (s->checkpoint) {
-        key_of_run(s, run, &sim, key);
-        if (rp_checkpoint_find(s->checkpoint, key, &kept) &&
-            rp_tally_decode(kept, s->stream->categories.count, out) == RP_OK)
-            return RP_OK;
-    }
-    s->progress.spec = run->policy->spec;
-    rp_status status = rp_stream_arrange(s->stream, run->order, run->seed, s->order);
+    key_of_run(s, run, &sim, key);
+    if (find_kept(s, key, &kept) && !rp_tally_decode(kept, s->stream->categories.count, out))
+        return RP_OK;
+    rp_status status = begin_run(s, run);
     if (!status)
         status = rp_simulate(&sim, run->policy->spec, out, error);
     clear_progress();
     if (status)
         return status;
     s->progress.simulated++;
-    if (s->checkpoint && (status = keep_result(s, key, out, error)))
+    if ((status = keep_tally(s, key, out, error)))
         rp_tally_fini(out);
     return status;
 }

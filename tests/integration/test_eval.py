@@ -7,6 +7,7 @@ encoder: scores and vectors come from files."""
 import json
 import os
 import random
+import signal
 import struct
 import subprocess
 
@@ -162,6 +163,32 @@ def test_graded_pairs_are_correlated(tmp_path):
         path.write_text("label\tcategory\ttext_a\ttext_b\n" + bad)
         said = run("pairs", "--scores-in", path, path, status=2).stderr
         assert ":3:" in said and "grades" in said and said.count("\n") == 1
+
+
+def test_a_place_that_cannot_be_written_is_said_at_once(scored, tmp_path):
+    folder, _, _ = scored
+    place = tmp_path / "no such folder" / "scores.txt"
+    said = run("pairs", "--scores-out", place, folder / "pairs.tsv", status=2)
+    assert str(place) in said.stderr and said.stderr.count("\n") == 1 and not said.stdout
+
+
+def test_ctrl_c_ends_pairs_at_once(scored, tmp_path):
+    """After a first file is done, in the midst of a bootstrap that would take hours."""
+    folder, labels, scores = scored
+    header = "label\tcategory\ttext_a\ttext_b\n"
+    (tmp_path / "few.tsv").write_text(header + "".join(
+        "%d\tx\ta %d\tb %d\n" % (i % 2, i, i) for i in range(8)))
+    (tmp_path / "many.tsv").write_text(header + "".join(
+        "%d\tx\tc %d\td %d\n" % (i % 2, i, i) for i in range(50000)))
+    (tmp_path / "scores.txt").write_text("".join("%.9g\n" % (i % 97 / 97) for i in range(50008)))
+    process = subprocess.Popen(
+        [REPRISE, "eval", "pairs", "--json", "--bootstrap", "100000", "--scores-in",
+         tmp_path / "scores.txt", tmp_path / "few.tsv", tmp_path / "many.tsv"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert json.loads(process.stdout.readline())["n"] == 8
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == -signal.SIGINT and said == b""
 
 
 @pytest.mark.parametrize("text, says", [
