@@ -92,9 +92,15 @@ double
 rp_model_deviation(const rp_model *model, const rp_evidence *evidence)
 {
     double variance = 0;
-    for (size_t i = 0; i < RP_FEATURES; i++)
-        for (size_t j = 0; j < RP_FEATURES; j++)
-            variance += (double)evidence->x[i] * model->covariance[i][j] * (double)evidence->x[j];
+    for (size_t i = 0; i < RP_FEATURES; i++) {
+        const double x = (double)evidence->x[i];
+        if (x == 0) /* the verifier and the judge, mostly */
+            continue;
+        double row = model->covariance[i][i] * x / 2;
+        for (size_t j = 0; j < i; j++)
+            row += model->covariance[i][j] * (double)evidence->x[j];
+        variance += 2 * x * row;
+    }
     return sqrt(fmax(0, variance));
 }
 
@@ -132,12 +138,22 @@ solve(double l[RP_FEATURES][RP_FEATURES], double *b)
     }
 }
 
-/* Each outcome counts by how likely right the last model called it (`last`): most misses are
- * hopeless, and how hopeless they are bends the curve where hits are decided. The weight
- * depends on the evidence alone, so that what is fitted stays unbiased where it counts (local
- * likelihood, Loader 1999). */
+/* Each outcome counts by how likely right the last model called it: most misses are hopeless,
+ * and how hopeless they are bends the curve where hits are decided. The weight depends on the
+ * evidence alone, so that what is fitted stays unbiased where it counts (local likelihood,
+ * Loader 1999). Those of the outcomes, then those of the explored ones. */
 static void
-derive_outcomes(const rp_labelled *outcomes, size_t count, const rp_model *last,
+weigh_outcomes(const rp_learner *learner, double *counts)
+{
+    for (size_t i = 0; i < learner->outcomes_count; i++)
+        *counts++ = rp_logistic(rp_model_logit(&learner->model, &learner->outcomes[i].evidence));
+    for (size_t i = 0; i < learner->explored_count; i++)
+        *counts++ = rp_logistic(
+            rp_model_logit(&learner->model, &learner->explored_outcomes[i].evidence));
+}
+
+static void
+derive_outcomes(const rp_labelled *outcomes, size_t count, const double *counts,
                 const double *weight, double gradient[RP_FEATURES],
                 double hessian[RP_FEATURES][RP_FEATURES])
 {
@@ -149,9 +165,8 @@ derive_outcomes(const rp_labelled *outcomes, size_t count, const rp_model *last,
             z += weight[i] * x[i];
         }
         const double p = rp_logistic(z);
-        const double counts = rp_logistic(rp_model_logit(last, &o->evidence));
-        const double residual = counts * (p - (o->right ? 1 : 0));
-        const double curvature = counts * p * (1 - p);
+        const double residual = counts[n] * (p - (o->right ? 1 : 0));
+        const double curvature = counts[n] * p * (1 - p);
         for (size_t i = 0; i < RP_FEATURES; i++) {
             gradient[i] += residual * x[i];
             for (size_t j = 0; j <= i; j++)
@@ -165,15 +180,14 @@ derive_outcomes(const rp_labelled *outcomes, size_t count, const rp_model *last,
  * it is too small to be seen among misses, and what the curve is too steep for there it
  * makes up. */
 static void
-derive(const rp_learner *learner, const rp_model *prior, const double *weight,
-       double gradient[RP_FEATURES], double hessian[RP_FEATURES][RP_FEATURES])
+derive(const rp_learner *learner, const rp_model *prior, const double *counts,
+       const double *weight, double gradient[RP_FEATURES], double hessian[RP_FEATURES][RP_FEATURES])
 {
     memset(gradient, 0, RP_FEATURES * sizeof *gradient);
     memset(hessian, 0, RP_FEATURES * sizeof *hessian);
-    const rp_model *last = &learner->model;
-    derive_outcomes(learner->outcomes, learner->outcomes_count, last, weight, gradient, hessian);
-    derive_outcomes(learner->explored_outcomes, learner->explored_count, last, weight, gradient,
-                    hessian);
+    derive_outcomes(learner->outcomes, learner->outcomes_count, counts, weight, gradient, hessian);
+    derive_outcomes(learner->explored_outcomes, learner->explored_count,
+                    counts + learner->outcomes_count, weight, gradient, hessian);
     for (size_t i = 0; i < RP_FEATURES; i++) {
         const double precision = PRIOR_WEIGHT * 0.25;
         gradient[i] += precision * (weight[i] - prior->weight[i]);
@@ -214,11 +228,12 @@ invert(double l[RP_FEATURES][RP_FEATURES], double out[RP_FEATURES][RP_FEATURES])
 static void
 fit(rp_learner *learner, const rp_model *prior)
 {
-    double weight[RP_FEATURES];
+    double weight[RP_FEATURES], counts[RP_OUTCOMES_MAX + RP_EXPLORED_MAX];
     memcpy(weight, learner->model.weight, sizeof weight);
+    weigh_outcomes(learner, counts);
     for (int step = 0; step < NEWTON_MAX; step++) {
         double gradient[RP_FEATURES], hessian[RP_FEATURES][RP_FEATURES];
-        derive(learner, prior, weight, gradient, hessian);
+        derive(learner, prior, counts, weight, gradient, hessian);
         hold_at_zero(weight, gradient, hessian);
         if (!factor(hessian))
             return; /* the last model stays */
@@ -235,7 +250,7 @@ fit(rp_learner *learner, const rp_model *prior)
             break;
     }
     double gradient[RP_FEATURES], hessian[RP_FEATURES][RP_FEATURES];
-    derive(learner, prior, weight, gradient, hessian);
+    derive(learner, prior, counts, weight, gradient, hessian);
     if (!factor(hessian))
         return;
     for (size_t i = 0; i < RP_FEATURES; i++)
