@@ -459,7 +459,7 @@ def test_a_hit_that_was_found_after_all_does_not_stand_in_the_way(start, encoder
     server = start(config, model=encoder, folder=tmp_path)
     server.accept()
     old = [server.chat(question, seed=1) for question in questions]
-    server.wait_for_metric("reprise_vectors", len(questions))
+    Admin(server).wait_until_committed(len(questions))
     server.stop()
     server = start(config, model=encoder, folder=tmp_path)  # whose replies lie on the disk
     body = json.dumps({"model": "reprise/" + os.path.basename(encoder.rstrip("/")),
