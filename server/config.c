@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "cache/lookup.h"
 #include "server/yaml.h"
+#include "store/store.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -830,13 +831,16 @@ read_later(reader *r, const rp_yaml *value, void *object)
     return RP_OK;
 }
 
+/* What a cache needs at least: half of it is the store's, which needs 4 MiB (store.c). */
+enum { MEMORY_MIN = 8 << 20 };
+
 static const field top_fields[] = {
     { "listen", KIND_VALUE, .read = read_listen },
     { "tls", KIND_SECTION, .read = read_tls },
     { "admin", KIND_SECTION, .read = read_admin },
     { "data", KIND_TEXT, AT(data) },
-    { "memory_max", KIND_SIZE, AT(memory_max), 1 << 20, 0x1p50 },
-    { "disk_max", KIND_SIZE, AT(disk_max), 1 << 20, 0x1p50 },
+    { "memory_max", KIND_SIZE, AT(memory_max), MEMORY_MIN, 0x1p50 },
+    { "disk_max", KIND_SIZE, AT(disk_max), RP_DISK_MIN, 0x1p50 },
     { "vectors", KIND_FLAG_CHOICE, AT(vectors_on_disk), .choices = "memory|disk" },
     { "lookup_deadline", KIND_DURATION, AT(lookup_deadline_us), 0.0001, 60 },
     { "judge_deadline", KIND_DURATION, AT(judge_deadline_us), 0.001, 60 },

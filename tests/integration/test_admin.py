@@ -7,6 +7,7 @@ loses entries; a command line that says done when nothing was.
 """
 import http.client
 import json
+import os
 import re
 import socket
 import subprocess
@@ -15,7 +16,7 @@ import threading
 import pytest
 
 from mock import Mock
-from proxy import BINARY, PATIENCE, Admin, chat_body
+from proxy import BINARY, PATIENCE, Admin, chat_body, wait_until
 
 
 @pytest.fixture
@@ -431,3 +432,17 @@ def test_what_is_exported_answers_byte_for_byte_elsewhere(start):
         assert sorted(again.splitlines()) == sorted(exported.splitlines())
     finally:
         service.stop()
+
+
+def test_the_least_budgets_that_are_accepted_are_kept(start):
+    server = start("memory_max: 8MiB\ndisk_max: 4MiB")
+    server.accept()
+    admin = Admin(server)
+    for i in range(300):
+        assert server.chat("entry %d %s" % (i, "of some size " * 800)).status == 200
+    wait_until(lambda: admin.metrics()['reprise_evictions_total{reason="budget"}'] > 0, "nothing was evicted")
+    stats = admin.call("GET", "/v1/reprise/stats").json
+    assert 0 < stats["entries"] < 300 and not stats["admission_paused"]
+    assert stats["disk_bytes"] <= 4 << 20 and stats["memory_bytes"] <= 8 << 20
+    assert os.path.getsize(server.folder + "/data/data.mdb") <= 4 << 20
+    assert admin.call("GET", "/readyz").status == 200

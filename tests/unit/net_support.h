@@ -14,7 +14,9 @@
 #include <linux/sockios.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
 #include <semaphore.h>
+#include <stdatomic.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -158,6 +160,36 @@ static inline bool
 test_contains(rp_str text, const char *part)
 {
     return text.ptr && text.len && memmem(text.ptr, text.len, part, strlen(part)) != NULL;
+}
+
+/* ---- a stand-in upstream ---------------------------------------------------- */
+
+static inline void
+test_say(int fd, const char *text)
+{
+    test_send(fd, rp_str_of(text));
+}
+
+typedef struct test_service {
+    int listener;
+    void *(*serve_connection)(void *fd); /* on a thread of its own; closes it */
+    atomic_int *connections_seen;
+} test_service;
+
+/* A thread's function, of a test_service that outlives it: until the listener is shut down. */
+static inline void *
+test_serve(void *context)
+{
+    test_service *service = context;
+    for (;;) {
+        const int fd = accept4(service->listener, NULL, NULL, SOCK_CLOEXEC);
+        if (fd < 0)
+            return NULL;
+        atomic_fetch_add(service->connections_seen, 1);
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, service->serve_connection, (void *)(intptr_t)fd) == 0)
+            pthread_detach(thread);
+    }
 }
 
 #endif

@@ -34,12 +34,6 @@ big_body(void)
 }
 
 static void
-say(int fd, const char *text)
-{
-    test_send(fd, rp_str_of(text));
-}
-
-static void
 reset(int fd)
 {
     const struct linger now = { .l_onoff = 1, .l_linger = 0 };
@@ -66,7 +60,7 @@ echo(int fd, rp_buffer *received)
     if (test_contains(rp_buffer_str(received), "Transfer-Encoding: chunked"))
         test_read_until(fd, RP_STR("\r\n0\r\n\r\n"), received);
     snprintf(length, sizeof length, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n", received->len);
-    say(fd, length);
+    test_say(fd, length);
     test_send(fd, rp_buffer_str(received));
 }
 
@@ -78,42 +72,42 @@ answer(int fd, rp_buffer *received, int count)
     char length[80];
     snprintf(length, sizeof length, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", BIG_SIZE);
     if (test_contains(r, " /ok "))
-        say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A: 1\r\nX-Empty:\r\n\r\nok");
+        test_say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A: 1\r\nX-Empty:\r\n\r\nok");
     else if (test_contains(r, " /chunked "))
-        say(fd, "HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n"
+        test_say(fd, "HTTP/1.1 201 Created\r\nTransfer-Encoding: chunked\r\n\r\n"
                 "3;x=y\r\nabc\r\n2\r\nde\r\n0\r\nX-Trailer: 1\r\n\r\n");
     else if (test_contains(r, " /interim "))
-        say(fd, "HTTP/1.1 103 Early Hints\r\nX-Early: 1\r\n\r\nHTTP/1.1 200 OK\r\n"
+        test_say(fd, "HTTP/1.1 103 Early Hints\r\nX-Early: 1\r\n\r\nHTTP/1.1 200 OK\r\n"
                 "Content-Length: 2\r\n\r\nok");
     else if (test_contains(r, " /until-close ")) {
-        say(fd, "HTTP/1.0 200 OK\r\n\r\nall of it");
+        test_say(fd, "HTTP/1.0 200 OK\r\n\r\nall of it");
         return false;
     } else if (test_contains(r, " /garbage ")) {
-        say(fd, "\x16\x03\x01 this is no HTTP\r\n\r\n");
+        test_say(fd, "\x16\x03\x01 this is no HTTP\r\n\r\n");
         return false;
     } else if (test_contains(r, " /nothing ")) {
         return false;
     } else if (test_contains(r, " /short ")) {
-        say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc");
+        test_say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc");
         return false;
     } else if (test_contains(r, " /short-chunked ")) {
-        say(fd, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab");
+        test_say(fd, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab");
         return false;
     } else if (test_contains(r, " /bad-chunk ")) {
-        say(fd, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n");
+        test_say(fd, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n");
         return false;
     } else if (test_contains(r, " /head-only ")) {
-        say(fd, "HTTP/1.1 200 OK\r\nContent-Le");
+        test_say(fd, "HTTP/1.1 200 OK\r\nContent-Le");
         return false;
     } else if (test_contains(r, " /two-lengths ")) {
-        say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 5\r\n\r\nabcde");
+        test_say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 5\r\n\r\nabcde");
     } else if (test_contains(r, " /length-list ")) {
-        say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 3, 5\r\n\r\nabcde");
+        test_say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 3, 5\r\n\r\nabcde");
     } else if (test_contains(r, " /both ")) {
-        say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"
+        test_say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"
                 "5\r\nabcde\r\n0\r\n\r\n");
     } else if (test_contains(r, " /coded ")) {
-        say(fd, "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"
+        test_say(fd, "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"
                 "5\r\nabcde\r\n0\r\n\r\n");
     } else if (test_contains(r, " /reset ")) {
         reset(fd);
@@ -127,15 +121,15 @@ answer(int fd, rp_buffer *received, int count)
     } else if (test_contains(r, " /stall-mid ")) {
         rp_buffer rest;
         rp_buffer_init(&rest, 0);
-        say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc");
+        test_say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc");
         test_read_all(fd, &rest);
         rp_buffer_fini(&rest);
         return false;
     } else if (test_contains(r, " /big ") || test_contains(r, " /long ")) {
-        say(fd, length);
+        test_say(fd, length);
         test_send(fd, big_body());
         if (test_contains(r, " /long ")) {
-            say(fd, "HTTP/1.1 200 OK\r\nX-Smuggled: 1\r\nContent-Length: 0\r\n\r\n");
+            test_say(fd, "HTTP/1.1 200 OK\r\nX-Smuggled: 1\r\nContent-Length: 0\r\n\r\n");
             test_wait_until_arrived(fd);
             sem_post(&smuggled);
         }
@@ -143,7 +137,7 @@ answer(int fd, rp_buffer *received, int count)
         atomic_fetch_add(&stale_seen, 1);
         if (count > 0)
             return false; /* the second request on a connection finds it closed */
-        say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        test_say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     } else {
         echo(fd, received);
     }
@@ -164,21 +158,6 @@ serve_connection(void *context)
     rp_buffer_fini(&received);
     close(fd);
     return NULL;
-}
-
-static void *
-serve(void *unused)
-{
-    (void)unused;
-    for (;;) {
-        const int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-        if (fd < 0)
-            return NULL;
-        atomic_fetch_add(&connections_seen, 1);
-        pthread_t thread;
-        if (pthread_create(&thread, NULL, serve_connection, (void *)(intptr_t)fd) == 0)
-            pthread_detach(thread);
-    }
 }
 
 /* ---- one fetch, waited for --------------------------------------------------------------- */
@@ -737,7 +716,8 @@ main(void)
     big_body();
     sem_init(&smuggled, 0, 0);
     pthread_t thread;
-    if (pthread_create(&thread, NULL, serve, NULL))
+    test_service service = { listener, serve_connection, &connections_seen };
+    if (pthread_create(&thread, NULL, test_serve, &service))
         return 1;
     loop = test_start_loop();
     const struct CMUnitTest tests[] = {

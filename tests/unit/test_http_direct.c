@@ -132,24 +132,18 @@ big_body(void)
 }
 
 static void
-say(int fd, const char *text)
-{
-    test_send(fd, rp_str_of(text));
-}
-
-static void
 send_chunks(int fd)
 {
     char line[32];
-    say(fd, OK_11 "Transfer-Encoding: chunked\r\n\r\n");
+    test_say(fd, OK_11 "Transfer-Encoding: chunked\r\n\r\n");
     for (size_t at = 0; at < BIG_SIZE; at += CHUNK) {
         const size_t n = RP_MIN((size_t)CHUNK, BIG_SIZE - at);
         snprintf(line, sizeof line, "%zx\r\n", n);
-        say(fd, line);
+        test_say(fd, line);
         test_send(fd, (rp_str){ big_body().ptr + at, n });
-        say(fd, "\r\n");
+        test_say(fd, "\r\n");
     }
-    say(fd, "0\r\n\r\n");
+    test_say(fd, "0\r\n\r\n");
 }
 
 /* False: close. */
@@ -164,22 +158,22 @@ answer(int fd, rp_str request, int count)
     }
     if (test_contains(request, " /flood ")) {
         for (int i = 0; i < 1000; i++)
-            say(fd, "HTTP/1.1 102 Processing\r\n\r\n");
+            test_say(fd, "HTTP/1.1 102 Processing\r\n\r\n");
         return true;
     }
     if (test_contains(request, " /many ")) {
-        say(fd, OK_11);
+        test_say(fd, OK_11);
         for (int i = 0; i < 800; i++)
-            say(fd, "X: y\r\n");
-        say(fd, "\r\n");
+            test_say(fd, "X: y\r\n");
+        test_say(fd, "\r\n");
         return false;
     }
     if (test_contains(request, " /large ")) {
         static const char line[1024] = { [0 ... 1023] = 'x' };
-        say(fd, OK_11 "X: ");
+        test_say(fd, OK_11 "X: ");
         for (int i = 0; i < 257; i++)
             test_send(fd, (rp_str){ line, sizeof line });
-        say(fd, "\r\n\r\n");
+        test_say(fd, "\r\n\r\n");
         return false;
     }
     if (test_contains(request, " /chunks ")) {
@@ -191,22 +185,22 @@ answer(int fd, rp_str request, int count)
     if (test_contains(request, " /silent "))
         return true;
     if (test_contains(request, " /half ")) {
-        say(fd, OK_11 "Content-Length: 10\r\n\r\nabc");
+        test_say(fd, OK_11 "Content-Length: 10\r\n\r\nabc");
         return true;
     }
     if (test_contains(request, " /early ")) {
-        say(fd, "HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno");
+        test_say(fd, "HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno");
         test_wait(&early_done);
         return false;
     }
-    say(fd, OK_11 "Content-Length: 2\r\n\r\nok");
+    test_say(fd, OK_11 "Content-Length: 2\r\n\r\nok");
     if (test_contains(request, " /close-when-looked-at ")) {
         test_wait(&looked_at);
         return false;
     }
     if (test_contains(request, " /smuggle ")) {
         test_wait(&smuggle_now);
-        say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
+        test_say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil");
         test_wait_until_arrived(fd);
         sem_post(&smuggled);
     }
@@ -250,21 +244,6 @@ serve_connection(void *context)
     if (told)
         sem_post(&closed);
     return NULL;
-}
-
-static void *
-serve(void *unused)
-{
-    (void)unused;
-    for (;;) {
-        const int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-        if (fd < 0)
-            return NULL;
-        atomic_fetch_add(&connections_seen, 1);
-        pthread_t thread;
-        if (pthread_create(&thread, NULL, serve_connection, (void *)(intptr_t)fd) == 0)
-            pthread_detach(thread);
-    }
 }
 
 /* ---- one fetch ------------------------------------------------------------------------------- */
@@ -883,7 +862,8 @@ main(void)
     big_body();
     rp_dial_set_resolver(resolve);
     pthread_t thread;
-    if (pthread_create(&thread, NULL, serve, NULL))
+    test_service service = { listener, serve_connection, &connections_seen };
+    if (pthread_create(&thread, NULL, test_serve, &service))
         return 1;
     loop = test_start_loop();
     const struct CMUnitTest tests[] = {
