@@ -233,7 +233,7 @@ keep_now(rp_visit *visit)
     const char *why_none = visit->query.result.reason;
     const bool is_too_long = why_none && strcmp(why_none, "long") == 0; /* as it was before */
     const bool wants_vector = visit->query.tier == RP_TIER_SEMANTIC && !visit->query.vectors &&
-                              !is_too_long && rp_cache_semantic(server->cache);
+                              !is_too_long && rp_cache_makes_vectors(server->cache);
     if (is_good && wants_vector && submit_keeping(visit, embed_and_admit))
         return;
     const bool can_learn = visit->verdict == RP_REPLY_GOOD && visit->query.drive;

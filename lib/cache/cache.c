@@ -743,6 +743,12 @@ rp_cache_semantic(rp_cache *cache)
 }
 
 bool
+rp_cache_makes_vectors(rp_cache *cache)
+{
+    return index_state(cache) != RP_INDEX_NONE;
+}
+
+bool
 rp_cache_ready(rp_cache *cache)
 {
     return index_state(cache) != RP_INDEX_LOADING;

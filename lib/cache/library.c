@@ -297,7 +297,7 @@ rp_admit_and_wait(rp_cache *cache, rp_query *query, rp_admission *admission, rp_
 {
     rp_query_follow(cache, query);
     rp_status status = RP_OK;
-    if (query->tier == RP_TIER_SEMANTIC && rp_cache_semantic(cache) && !query->vectors)
+    if (query->tier == RP_TIER_SEMANTIC && rp_cache_makes_vectors(cache) && !query->vectors)
         status = rp_query_embed(cache, query);
     if (status != RP_OK && status != RP_ERR_LIMIT) /* too long or broken: for the exact tier */
         rp_cache_failed(cache, "embed");

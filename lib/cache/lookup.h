@@ -237,6 +237,9 @@ const rp_encoder *rp_cache_encoder(rp_cache *cache);
 /* The encoder in use, with a reference to be closed; NULL: exact tier only. */
 rp_encoder *rp_cache_encoder_ref(rp_cache *cache);
 bool rp_cache_semantic(rp_cache *cache);  /* encoder sound, fingerprint right, index ready */
+/* New entries get vectors: as rp_cache_semantic, also while the index is still being loaded (what
+ * is stored then is added to it like what is read). */
+bool rp_cache_makes_vectors(rp_cache *cache);
 bool rp_cache_ready(rp_cache *cache);     /* the index is loaded, or there is none to load */
 /* The decider of this SPEC for a route, made at the first call and shared by routes of the
  * same name and SPEC; its state is restored from the store and saved with it. Lives as long as the

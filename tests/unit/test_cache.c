@@ -270,6 +270,20 @@ test_tool_calls_are_replayed_to_equal_requests_only(void **state)
 
 /* ---- what forbids a hit ------------------------------------------------------------------------ */
 
+/* A store of millions takes seconds to load, and on a busy machine the thread that loads an
+ * empty one may not have run yet. What is stored meanwhile is an entry like any other. */
+static void
+test_what_is_stored_while_the_index_is_loaded_has_its_vector(void **state)
+{
+    fixture *f = *state;
+    atomic_store(&f->cache->space->index_state, RP_INDEX_LOADING);
+    put(f, question, "click reset");
+    expect(f, ask("alice", question), "exact", "click reset");
+    expect_miss(f, ask("alice", paraphrase), NULL);
+    atomic_store(&f->cache->space->index_state, RP_INDEX_READY);
+    expect(f, ask("alice", paraphrase), "semantic", "click reset");
+}
+
 static void
 test_a_gate_vetoes_what_similarity_allows(void **state)
 {
@@ -1866,6 +1880,7 @@ main(void)
         T(test_tenants_and_namespaces_never_meet),
         T(test_chat_requests_meet_only_in_the_same_world),
         T(test_tool_calls_are_replayed_to_equal_requests_only),
+        T(test_what_is_stored_while_the_index_is_loaded_has_its_vector),
         T(test_a_gate_vetoes_what_similarity_allows),
         T(test_the_caller_can_only_be_stricter),
         T(test_entries_expire_and_callers_may_want_younger_ones),
