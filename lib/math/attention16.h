@@ -19,6 +19,8 @@
  * 128 numbers of a head; beyond that there are fewer steps. */
 enum { CHUNK = 128, STEPS = 4080, SHARE_BITS = 12 };
 
+typedef uint32_t word_vec __attribute__((vector_size(4 * LANES)));
+
 /* The head's numbers as steps, in the task's scratch. */
 typedef struct head16 {
     int16_t *queries; /* (T, D) */
@@ -239,7 +241,8 @@ share_scores(reach16 seen, float exponent, float lowest, int32_t top, int32_t *s
 {
     const ivec none = (ivec)all(RP_ROUNDING);
     int16_t *shares = (int16_t *)(void *)score; /* a number is read before its place is used */
-    ivec sum = none * -(int32_t)((to - from) / LANES);
+    /* Of the bits of whole numbers, which run over and come back. */
+    word_vec sum = (word_vec)none * -(uint32_t)((to - from) / LANES);
     for (size_t j = from; j < to; j += LANES) {
         const ivec own = (ivec)load((const float *)(const void *)(score + (j - from)));
         const vec below = __builtin_convertvector(own, vec) - (float)top;
@@ -248,10 +251,10 @@ share_scores(reach16 seen, float exponent, float lowest, int32_t top, int32_t *s
             const ivec mask = mask_keys(j, seen.first, seen.last);
             share = (share & mask) | (none & ~mask);
         }
-        sum += share;
+        sum += (word_vec)share;
         store_half(shares + (j - from), share);
     }
-    return sum;
+    return (ivec)sum;
 }
 
 /* The rows of a tile, side by side: each waits for itself only. */
